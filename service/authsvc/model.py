@@ -1,0 +1,138 @@
+"""Plain data that every floor shares: clients, token values, tombstones and versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+CLIENT_ID_PATTERN = r"[A-Za-z0-9._-]{1,64}"
+SCOPE_PATTERN = r"[\x21\x23-\x5b\x5d-\x7e]{1,64}"
+"""One scope-token of RFC 6749, 3.3, up to 64 characters."""
+MAX_SCOPES = 32
+DEFAULT_ACCESS_TTL_SECONDS = 3600
+DEFAULT_ONE_TIME_TTL_SECONDS = 120
+MAX_TTL_SECONDS = 30 * 24 * 3600
+
+
+class Kind(StrEnum):
+    """What a token is good for; the value is the letter of its stored form."""
+
+    ACCESS = "a"
+    ONE_TIME = "o"
+
+
+class Event(StrEnum):
+    """A change of a token's state; the value is the letter of its stored form."""
+
+    ISSUED = "i"
+    USED = "u"
+    REVOKED = "r"
+    VOIDED = "v"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A live client secret: the SHA-256 of its text, and when it was made."""
+
+    digest: bytes
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client as the record store holds it.
+
+    `revision` grows with every change of the row and `epoch` with every event that ends the client's tokens; both
+    come from one ordered sequence of the record store. `secrets` holds one or two, the older first.
+    """
+
+    id: str
+    scopes: tuple[str, ...]
+    secrets: tuple[Secret, ...]
+    enabled: bool = True
+    access_ttl_seconds: int = DEFAULT_ACCESS_TTL_SECONDS
+    one_time_ttl_seconds: int = DEFAULT_ONE_TIME_TTL_SECONDS
+    epoch: int = 0
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedClient:
+    """What is left of a deleted client: the revision of its deletion, so that an older row cannot come back."""
+
+    id: str
+    revision: int
+
+
+class TokenValue(NamedTuple):
+    """What a live token means. `issued_seconds` and `ttl_seconds` inform; Redis alone ends a token."""
+
+    kind: str
+    incarnation: int
+    client_id: str
+    epoch: int
+    scope: str
+    issued_seconds: int
+    ttl_seconds: int
+
+
+class Tombstone(NamedTuple):
+    """What a used or revoked token leaves under its own key until its time is up."""
+
+    reason: str
+    at_ms: int
+    client_id: str
+
+
+class TokenEvent(NamedTuple):
+    """One entry of a stream: what happened to the token `name`, when, and the whole token value."""
+
+    event: str
+    name: bytes
+    at_ms: int
+    value: TokenValue
+
+
+class Version(NamedTuple):
+    """How new a directory is: `number` and `nonce` name the incarnation, `change` counts changes within it."""
+
+    number: int
+    nonce: str
+    change: int
+
+    @property
+    def incarnation(self) -> str:
+        """The incarnation as Redis holds it."""
+        return f"{self.number}-{self.nonce}"
+
+    def covers(self, other: Version) -> bool:
+        """Whether a directory of this version has seen all that `other` had."""
+        return self.incarnation == other.incarnation and self.change >= other.change
+
+    def __str__(self) -> str:
+        return f"{self.incarnation}:{self.change}"
+
+    @classmethod
+    def parse(cls, text: bytes) -> Version:
+        """Read the stored form; ValueError if it is none."""
+        incarnation, _, change = text.decode("ascii").partition(":")
+        number, _, nonce = incarnation.partition("-")
+        return cls(int(number), nonce, int(change))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """One row of the record store: everything that is known of one token. Times are Unix milliseconds, UTC."""
+
+    name: bytes
+    kind: str
+    incarnation: int
+    client_id: str
+    epoch: int
+    scope: str
+    issued_ms: int
+    expires_ms: int
+    used_ms: int | None = None
+    revoked_ms: int | None = None
+    voided_ms: int | None = None

@@ -1,0 +1,1 @@
+"""The record store: clients and the record of every token, in SQL."""

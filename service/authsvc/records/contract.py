@@ -1,0 +1,98 @@
+"""What every record store must do: the MUST sentences, as a Protocol that SQLite and Oracle implement alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from authsvc.model import Client, DeletedClient, TokenRecord
+
+NEW_EPOCH = 0
+"""A changed client with this epoch asks the store to draw a new one (SQL: set the column to NULL)."""
+
+
+class StreamMark(NamedTuple):
+    """How far a stream had come: its last id and `entries-added`, as `XINFO STREAM` tells."""
+
+    last_id: str
+    entries_added: int
+
+
+class ClientExists(Exception):
+    """A client of this id is there already."""
+
+
+class ClientMissing(Exception):
+    """There is no client of this id."""
+
+
+class RecordStore(Protocol):
+    """The system of record. Every method may raise RecordsUnavailable (worth trying again) or OperatorError (is not).
+
+    A method that returned has committed. A method that raised RecordsUnavailable may have committed or not, and MUST be
+    safe to call again. Stores MUST be usable from one event loop by several tasks, and by several processes at once.
+    """
+
+    async def open(self) -> None:
+        """Connect. The embedded store MUST bring its schema up to date first; others MUST refuse an old schema."""
+
+    async def close(self) -> None:
+        """Release everything; MUST be safe to call twice."""
+
+    async def identity(self) -> str:
+        """The random identity that the first migration made. MUST never change and MUST differ between databases."""
+
+    async def next_incarnation(self, above: int) -> int:
+        """A new incarnation number. MUST be greater than `above` and than every number returned before."""
+
+    async def add_client(self, client: Client) -> Client:
+        """Insert a client; its epoch and revision are ignored and MUST be drawn anew from the one ordered sequence.
+
+        Raises ClientExists. Returns the row as stored.
+        """
+
+    async def change_client(self, client_id: str, change: Callable[[Client], Client]) -> Client:
+        """Replace a client by what `change` makes of it. Read and write MUST be one atomic step against other changes.
+
+        An exception of `change` MUST leave the row as it was and reach the caller. The revision MUST be drawn anew, and
+        the epoch too where the result has NEW_EPOCH; any other epoch in the result is ignored. Raises ClientMissing.
+        """
+
+    async def delete_client(self, client_id: str) -> DeletedClient:
+        """Delete a client. MUST leave a tombstone with a new revision, whoever deletes, plain SQL too. Raises ClientMissing."""
+
+    async def read_client(self, client_id: str) -> Client | None:
+        """One client, or None."""
+
+    async def read_clients(self, client_ids: Iterable[str]) -> list[Client | DeletedClient]:
+        """What is known of these ids now: a client, else its tombstone, else nothing. Thousands of ids MUST be taken."""
+
+    async def list_clients(self) -> list[Client]:
+        """All clients, ordered by id."""
+
+    async def revisions(self) -> dict[str, int]:
+        """The newest revision of every id, deleted ones included. MUST come from one consistent read."""
+
+    async def write_records(self, records: Sequence[TokenRecord]) -> None:
+        """Merge a batch of records, all or nothing.
+
+        MUST be idempotent and MUST commute: however often and in whatever order batches arrive, a time once set stays,
+        and of two times for one event the earlier stays. `used_ms`, `revoked_ms` and `voided_ms` are None where nothing is
+        known of them, and None MUST never clear a time. Raises RecordRefused when a row by itself can never be stored
+        (nothing is stored then).
+        """
+
+    async def read_record(self, name: bytes) -> TokenRecord | None:
+        """The record of one token, or None."""
+
+    async def purge_records(self, expired_before_ms: int, limit: int) -> int:
+        """Delete at most `limit` records that expired before that time; returns how many it deleted."""
+
+    async def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        """Take or renew a named lease by the store's own clock. MUST be given to one holder at a time."""
+
+    async def write_marks(self, incarnation: int, marks: Mapping[str, StreamMark]) -> None:
+        """Keep how far each stream has come. MUST drop the marks of every other incarnation."""
+
+    async def read_marks(self) -> tuple[int, dict[str, StreamMark]]:
+        """The incarnation and its marks as written last; (0, {}) when there are none."""

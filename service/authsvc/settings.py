@@ -1,0 +1,166 @@
+"""Settings: every `AUTH_*` variable, read once at the start and refused with one sentence when unknown or bad."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from authsvc.errors import OperatorError
+
+PREFIX = "AUTH_"
+SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD")
+"""Settings that may come from a file named by `AUTH_<NAME>_FILE` instead."""
+PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "example", "your-", "your_", "insecure")
+PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
+"""Writer profiles: rows of a batch, and the seconds after which a smaller one is written."""
+
+
+class Settings(BaseSettings):
+    """What an operator may set. The variable is the field's name in capitals with the prefix `AUTH_`."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    issuer: str = Field("http://127.0.0.1:8080", description="Base URL that clients use; `issuer` of the discovery document (RFC 8414).")
+    host: str = Field("127.0.0.1", description="Address of the public socket.")
+    port: int = Field(8081, ge=1, le=65535, description="Port of the public socket.")
+    management_host: str = Field("127.0.0.1", description="Address of the management socket.")
+    management_port: int = Field(9081, ge=1, le=65535, description="Port of the management socket: `/live`, `/ready`, `/metrics`. Not to be exposed.")
+    workers: int | Literal["auto"] = Field(1, description="Worker processes of one instance, or `auto`: one for each CPU of the cgroup's limit.")
+
+    token_key: SecretStr | None = Field(None, description="Key that issues tokens and is accepted: 32 to 64 characters from a random source, the same on every instance.")
+    token_key_accepted: SecretStr | None = Field(None, description="One more key that is only accepted, for rotation.")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The shared store, `redis://` or `rediss://`, with an optional user and database number.")
+    redis_password: SecretStr | None = Field(None, description="Password for Redis, when it is not part of the URL.")
+    redis_timeout_ms: int = Field(1000, ge=50, le=60000, description="A request that Redis has not answered after this long is refused with 503.")
+    redis_ca_file: Path | None = Field(None, description="CA bundle for `rediss://`, instead of the system's.")
+
+    request_timeout_ms: int = Field(1800, ge=100, le=60000, description="Longest time one request may take inside the service.")
+    ready_grace_seconds: float = Field(2.0, ge=0, le=60, description="`/ready` turns 503 once Redis has been out of reach for this long.")
+    drain_seconds: float = Field(5.0, ge=0, le=300, description="How long a stopping instance goes on listening with `/ready` red.")
+    keep_alive_seconds: int = Field(75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's.")
+
+    records_url: str = Field("sqlite:///records.db", description="The record store: `sqlite:///PATH` (embedded).")
+    writer_profile: Literal["balanced", "throughput", "latency"] = Field("balanced", description="Batch of the writer: 1000 rows or 5 s, 2000 or 10 s, 500 or 2 s.")
+    writer_batch_rows: int | None = Field(None, ge=1, le=50000, description="Rows of a batch, instead of the profile's.")
+    writer_batch_seconds: float | None = Field(None, gt=0, le=300, description="Seconds after which a smaller batch is written, instead of the profile's.")
+    writer_workers: int = Field(2, ge=1, le=16, description="Workers of one writer; each drains its share of the 16 streams.")
+    writer_call_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Longest time one call to the record store may take; entries of a lost writer are claimed after this and the batch wait.")
+    mirror_interval_seconds: float = Field(2.0, gt=0, le=9, description="How often the writer compares the clients of the record store with their mirror in Redis.")
+    retention_days: float = Field(90.0, gt=0, description="Records are kept this long after their token expired.")
+    purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    access_log: bool = Field(False, description="Log a line for each request.")
+
+    @field_validator("token_key", "token_key_accepted")
+    @classmethod
+    def _strong(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        text = key.get_secret_value()
+        if not 32 <= len(text.encode()) <= 64:
+            raise ValueError("must be 32 to 64 bytes long; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
+        if len(set(text)) < 12 or any(word in text.lower() for word in PLACEHOLDER_WORDS):
+            raise ValueError("looks like a placeholder; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
+        return key
+
+    @field_validator("workers")
+    @classmethod
+    def _worker_count(cls, workers: int | str) -> int | str:
+        if isinstance(workers, int) and not 1 <= workers <= 64:
+            raise ValueError("must be 1 to 64, or auto")
+        return workers
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+            raise ValueError("must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB")
+        if not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+            raise ValueError("must end in a database number, such as /0")
+        return url
+
+    @field_validator("issuer")
+    @classmethod
+    def _issuer_url(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("must be an http or https URL without query or fragment")
+        return issuer.rstrip("/")
+
+    @field_validator("records_url")
+    @classmethod
+    def _records_scheme(cls, url: str) -> str:
+        if not url.startswith("sqlite:///") or url == "sqlite:///":
+            raise ValueError("must look like sqlite:///PATH")
+        return url
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if self.token_key and self.token_key_accepted and self.token_key.get_secret_value() == self.token_key_accepted.get_secret_value():
+            raise ValueError("AUTH_TOKEN_KEY and AUTH_TOKEN_KEY_ACCEPTED are the same key")
+        if self.port == self.management_port:
+            raise ValueError("AUTH_PORT and AUTH_MANAGEMENT_PORT must differ")
+        return self
+
+    @property
+    def batch_rows(self) -> int:
+        """Rows of a writer's batch."""
+        return self.writer_batch_rows or PROFILES[self.writer_profile][0]
+
+    @property
+    def batch_seconds(self) -> float:
+        """Seconds after which a writer's smaller batch is written."""
+        return self.writer_batch_seconds or PROFILES[self.writer_profile][1]
+
+    def issuing_key(self) -> bytes:
+        """The key that issues; OperatorError if it is missing."""
+        if self.token_key is None:
+            raise OperatorError("AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key.")
+        return self.token_key.get_secret_value().encode()
+
+    def accepted_keys(self) -> tuple[bytes, ...]:
+        """The keys whose tokens are accepted, the issuing one first."""
+        more = (self.token_key_accepted.get_secret_value().encode(),) if self.token_key_accepted else ()
+        return (self.issuing_key(), *more)
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all `AUTH_*` variables; OperatorError with one sentence naming the first that is wrong."""
+    environ = os.environ if environ is None else environ
+    values = {name.removeprefix(PREFIX): value for name, value in environ.items() if name.startswith(PREFIX)}
+    for name in SECRETS:
+        path = values.pop(f"{name}_FILE", None)
+        if path is None:
+            continue
+        if name in values:
+            raise OperatorError(f"{PREFIX}{name} and {PREFIX}{name}_FILE are both set: set one.")
+        try:
+            values[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatorError(f"{PREFIX}{name}_FILE cannot be read: {error}.") from error
+    known = {name.upper() for name in Settings.model_fields}
+    for name in values:
+        if name not in known:
+            raise OperatorError(f"{PREFIX}{name} is not a setting of this service: see docs/settings.md.")
+    try:
+        return Settings.model_validate({name.lower(): value for name, value in values.items()})
+    except ValidationError as error:
+        raise OperatorError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """One sentence for the operator that names the variable but never shows a secret's value."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    reason = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return f"{reason}."
+    return f"{PREFIX}{str(first['loc'][0]).upper()}: {reason}."
