@@ -94,6 +94,13 @@ class TokenEvent(NamedTuple):
     value: TokenValue
 
 
+class StreamMark(NamedTuple):
+    """How far a stream had come: its last id and `entries-added`, as `XINFO STREAM` tells."""
+
+    last_id: str
+    entries_added: int
+
+
 class Version(NamedTuple):
     """How new a directory is: `number` and `nonce` name the incarnation, `change` counts changes within it."""
 

@@ -20,6 +20,8 @@ PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "examp
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
 """Writer profiles: rows of a batch, and the seconds after which a smaller one is written."""
 
+_MAKE_A_KEY = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
+
 
 class Settings(BaseSettings):
     """What an operator may set. The variable is the field's name in capitals with the prefix `AUTH_`."""
@@ -30,29 +32,52 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address of the public socket.")
     port: int = Field(8081, ge=1, le=65535, description="Port of the public socket.")
     management_host: str = Field("127.0.0.1", description="Address of the management socket.")
-    management_port: int = Field(9081, ge=1, le=65535, description="Port of the management socket: `/live`, `/ready`, `/metrics`. Not to be exposed.")
-    workers: int | Literal["auto"] = Field(1, description="Worker processes of one instance, or `auto`: one for each CPU of the cgroup's limit.")
+    management_port: int = Field(
+        9081, ge=1, le=65535, description="Port of the management socket: `/live`, `/ready`, `/metrics`. Not to be exposed."
+    )
+    workers: int | Literal["auto"] = Field(
+        1, description="Worker processes of one instance, or `auto`: one for each CPU of the cgroup's limit."
+    )
 
-    token_key: SecretStr | None = Field(None, description="Key that issues tokens and is accepted: 32 to 64 characters from a random source, the same on every instance.")
+    token_key: SecretStr | None = Field(
+        None, description="Key that issues tokens and is accepted: 32 to 64 random characters, the same everywhere."
+    )
     token_key_accepted: SecretStr | None = Field(None, description="One more key that is only accepted, for rotation.")
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="The shared store, `redis://` or `rediss://`, with an optional user and database number.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="The shared store, `redis://` or `rediss://`, with an optional user and database number."
+    )
     redis_password: SecretStr | None = Field(None, description="Password for Redis, when it is not part of the URL.")
-    redis_timeout_ms: int = Field(1000, ge=50, le=60000, description="A request that Redis has not answered after this long is refused with 503.")
+    redis_timeout_ms: int = Field(
+        1000, ge=50, le=60000, description="A request that Redis has not answered after this long is refused with 503."
+    )
     redis_ca_file: Path | None = Field(None, description="CA bundle for `rediss://`, instead of the system's.")
 
     request_timeout_ms: int = Field(1800, ge=100, le=60000, description="Longest time one request may take inside the service.")
     ready_grace_seconds: float = Field(2.0, ge=0, le=60, description="`/ready` turns 503 once Redis has been out of reach for this long.")
     drain_seconds: float = Field(5.0, ge=0, le=300, description="How long a stopping instance goes on listening with `/ready` red.")
-    keep_alive_seconds: int = Field(75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's.")
+    keep_alive_seconds: int = Field(
+        75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
+    )
 
     records_url: str = Field("sqlite:///records.db", description="The record store: `sqlite:///PATH` (embedded).")
-    writer_profile: Literal["balanced", "throughput", "latency"] = Field("balanced", description="Batch of the writer: 1000 rows or 5 s, 2000 or 10 s, 500 or 2 s.")
+    writer_profile: Literal["balanced", "throughput", "latency"] = Field(
+        "balanced", description="Batch of the writer: 1000 rows or 5 s, 2000 or 10 s, 500 or 2 s."
+    )
     writer_batch_rows: int | None = Field(None, ge=1, le=50000, description="Rows of a batch, instead of the profile's.")
-    writer_batch_seconds: float | None = Field(None, gt=0, le=300, description="Seconds after which a smaller batch is written, instead of the profile's.")
+    writer_batch_seconds: float | None = Field(
+        None, gt=0, le=300, description="Seconds after which a smaller batch is written, instead of the profile's."
+    )
     writer_workers: int = Field(2, ge=1, le=16, description="Workers of one writer; each drains its share of the 16 streams.")
-    writer_call_timeout_seconds: float = Field(30.0, gt=0, le=600, description="Longest time one call to the record store may take; entries of a lost writer are claimed after this and the batch wait.")
-    mirror_interval_seconds: float = Field(2.0, gt=0, le=9, description="How often the writer compares the clients of the record store with their mirror in Redis.")
+    writer_call_timeout_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=600,
+        description="Longest time of one call to the record store; a lost writer's entries are claimed after this and the batch wait.",
+    )
+    mirror_interval_seconds: float = Field(
+        2.0, gt=0, le=9, description="How often the writer compares the clients of the record store with their mirror in Redis."
+    )
     retention_days: float = Field(90.0, gt=0, description="Records are kept this long after their token expired.")
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
@@ -68,7 +93,7 @@ class Settings(BaseSettings):
         if not 32 <= len(text.encode()) <= 64:
             raise ValueError("must be 32 to 64 bytes long; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
         if len(set(text)) < 12 or any(word in text.lower() for word in PLACEHOLDER_WORDS):
-            raise ValueError("looks like a placeholder; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
+            raise ValueError(f"looks like a placeholder; {_MAKE_A_KEY}")
         return key
 
     @field_validator("workers")

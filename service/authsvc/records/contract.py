@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from authsvc.model import Client, DeletedClient, TokenRecord
+from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
 
 NEW_EPOCH = 0
 """A changed client with this epoch asks the store to draw a new one (SQL: set the column to NULL)."""
-
-
-class StreamMark(NamedTuple):
-    """How far a stream had come: its last id and `entries-added`, as `XINFO STREAM` tells."""
-
-    last_id: str
-    entries_added: int
 
 
 class ClientExists(Exception):

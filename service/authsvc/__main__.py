@@ -1,0 +1,5 @@
+"""`python -m authsvc`."""
+
+from authsvc.commands.main import run
+
+run()

@@ -1,0 +1,1 @@
+"""The commands: each wires what it needs together; nobody imports them."""

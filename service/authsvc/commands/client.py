@@ -1,0 +1,198 @@
+"""`authsvc client ...`: clients are added, changed, shown, exported and imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from authsvc.clients import Change, Clients
+from authsvc.commands.session import Session, in_session
+from authsvc.errors import OperatorError
+from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, DeletedClient, Secret
+
+app = typer.Typer(help="Clients: who may get tokens.", no_args_is_help=True)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The client's id: 1 to 64 characters of A-Z a-z 0-9 . _ -")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def add(
+    client_id: Id,
+    scope: Annotated[list[str] | None, typer.Option("--scope", help="A scope of the client; repeat for more.")] = None,
+    access_ttl_seconds: Annotated[int, typer.Option(help="Life of its access tokens.")] = DEFAULT_ACCESS_TTL_SECONDS,
+    one_time_ttl_seconds: Annotated[int, typer.Option(help="Life of its one-time tokens.")] = DEFAULT_ONE_TIME_TTL_SECONDS,
+    as_json: Json = False,
+) -> None:
+    """Add a client and print its secret, once."""
+    scopes = [part for text in scope or [] for part in text.split()]
+    _change(lambda clients: clients.add(client_id, scopes, access_ttl_seconds, one_time_ttl_seconds), f"Client {client_id} added.", as_json)
+
+
+@app.command()
+def rotate(client_id: Id, as_json: Json = False) -> None:
+    """Add a second live secret and print it; the older one stays good until `retire`."""
+    _change(lambda clients: clients.rotate(client_id), f"Client {client_id} has a second secret.", as_json)
+
+
+@app.command()
+def retire(client_id: Id, as_json: Json = False) -> None:
+    """End the older of two live secrets."""
+    _change(lambda clients: clients.retire(client_id), f"The older secret of client {client_id} is ended.", as_json)
+
+
+@app.command()
+def disable(client_id: Id, as_json: Json = False) -> None:
+    """Refuse the client and all its tokens until `enable`."""
+    _change(lambda clients: clients.disable(client_id), f"Client {client_id} is disabled.", as_json)
+
+
+@app.command()
+def enable(client_id: Id, as_json: Json = False) -> None:
+    """Accept the client again; its unexpired tokens come back unless `revoke-tokens` ran."""
+    _change(lambda clients: clients.enable(client_id), f"Client {client_id} is enabled.", as_json)
+
+
+@app.command("revoke-tokens")
+def revoke_tokens(client_id: Id, as_json: Json = False) -> None:
+    """End all the client's tokens."""
+    _change(lambda clients: clients.revoke_tokens(client_id), f"All tokens of client {client_id} are ended.", as_json)
+
+
+@app.command()
+def delete(client_id: Id, as_json: Json = False) -> None:
+    """Delete the client and end its tokens."""
+    _change(lambda clients: clients.delete(client_id), f"Client {client_id} is deleted.", as_json)
+
+
+@app.command()
+def show(client_id: Id, as_json: Json = False) -> None:
+    """Show one client."""
+    client = in_session(lambda session: session.clients.show(client_id))
+    if as_json:
+        typer.echo(json.dumps(_described(client)))
+    else:
+        _print_table([client])
+
+
+@app.command("list")
+def list_clients(as_json: Json = False) -> None:
+    """List all clients."""
+    clients = in_session(lambda session: session.clients.list())
+    if as_json:
+        typer.echo(json.dumps([_described(client) for client in clients]))
+    else:
+        _print_table(clients)
+
+
+@app.command()
+def export(as_json: Json = False) -> None:
+    """Print all clients as JSON, with the digests of their secrets, for `import`. Always JSON."""
+    clients = in_session(lambda session: session.clients.list())
+    typer.echo(json.dumps({"clients": [_exported(client) for client in clients]}, indent=2))
+
+
+@app.command("import")
+def import_clients(
+    file: Annotated[Path, typer.Argument(help="A file that `export` printed, or - for standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Add or replace clients from an export: status and secrets are kept, their older tokens end."""
+    clients = _read_export(file)
+
+    async def work(session: Session) -> list[Change]:
+        progress = track(clients, description="Importing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        return [await session.clients.bring_in(client) for client in progress]
+
+    changes = in_session(work)
+    typer.echo(json.dumps({"imported": len(changes)}) if as_json else f"{len(changes)} clients imported.")
+    if not all(change.in_force for change in changes):
+        raise _not_in_force()
+
+
+def _change(change: Callable[[Clients], Coroutine[Any, Any, Change]], sentence: str, as_json: bool) -> None:
+    result = in_session(lambda session: change(session.clients))
+    if as_json:
+        members = _described(result.client) if isinstance(result.client, Client) else {"client_id": result.client.id, "deleted": True}
+        if result.secret is not None:
+            members = {"client_id": members.pop("client_id"), "client_secret": result.secret, **members}
+        typer.echo(json.dumps({**members, "in_force": result.in_force}))
+    else:
+        typer.echo(sentence)
+        if result.secret is not None:
+            typer.echo(f"client_id:     {result.client.id}\nclient_secret: {result.secret}\nThe secret is shown this once.")
+    if not result.in_force:
+        raise _not_in_force()
+
+
+def _not_in_force() -> OperatorError:
+    return OperatorError("The change is stored but not yet in force on every instance; the writer will finish it.")
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _described(client: Client | DeletedClient) -> dict[str, Any]:
+    assert isinstance(client, Client), "a deleted client has no description"
+    return {
+        "client_id": client.id,
+        "scopes": list(client.scopes),
+        "enabled": client.enabled,
+        "secrets": [{"created": _time(secret.created_ms)} for secret in client.secrets],
+        "access_ttl_seconds": client.access_ttl_seconds,
+        "one_time_ttl_seconds": client.one_time_ttl_seconds,
+        "epoch": client.epoch,
+        "revision": client.revision,
+    }
+
+
+def _print_table(clients: list[Client]) -> None:
+    table = Table("client", "scopes", "state", "secrets", "access TTL", "one-time TTL", box=None, header_style="bold")
+    for client in clients:
+        made = ", ".join(_time(secret.created_ms) for secret in client.secrets)
+        state = "enabled" if client.enabled else "disabled"
+        table.add_row(client.id, " ".join(client.scopes), state, made, f"{client.access_ttl_seconds} s", f"{client.one_time_ttl_seconds} s")
+    Console().print(table)
+
+
+def _exported(client: Client) -> dict[str, Any]:
+    return {
+        "client_id": client.id,
+        "scopes": list(client.scopes),
+        "enabled": client.enabled,
+        "secrets": [{"sha256": b64encode(secret.digest).decode("ascii"), "created_ms": secret.created_ms} for secret in client.secrets],
+        "access_ttl_seconds": client.access_ttl_seconds,
+        "one_time_ttl_seconds": client.one_time_ttl_seconds,
+    }
+
+
+def _read_export(file: Path) -> list[Client]:
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        return [
+            Client(
+                id=item["client_id"],
+                scopes=tuple(item["scopes"]),
+                secrets=tuple(Secret(b64decode(secret["sha256"], validate=True), int(secret["created_ms"])) for secret in item["secrets"]),
+                enabled=bool(item["enabled"]),
+                access_ttl_seconds=int(item["access_ttl_seconds"]),
+                one_time_ttl_seconds=int(item["one_time_ttl_seconds"]),
+            )
+            for item in json.loads(text)["clients"]
+        ]
+    except OSError as error:
+        raise OperatorError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, KeyError, TypeError, Base64Error) as error:
+        raise OperatorError(f"{file} is not an export of clients: {type(error).__name__} {error}.") from error

@@ -1,0 +1,93 @@
+"""One worker of the service, wired: the pipeline, the directory, the token rules and the ASGI front over them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from authsvc.credentials import TokenKeys
+from authsvc.http.app import create_pages
+from authsvc.http.asgi import Front, Receive, Scope, Send
+from authsvc.http.handlers import Handlers
+from authsvc.http.management import Management
+from authsvc.live.connect import address_of, connect_redis
+from authsvc.live.directory import Directory
+from authsvc.live.pipeline import Pipeline
+from authsvc.live.tokens import LiveTokens
+from authsvc.metrics import Counts, Metrics
+from authsvc.settings import Settings
+from authsvc.tokens import Tokens
+
+FOLD_SECONDS = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Instance:
+    """The ASGI application of one worker; connects in its lifespan, and answers 503 until Redis and the mirror are there."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = TokenKeys(settings.issuing_key(), settings.accepted_keys())
+        self._counts = Counts()
+        self._metrics = Metrics(self._counts)
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry point."""
+        if scope["type"] == "http":
+            await self._front(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def _start(self) -> None:
+        settings = self._settings
+        self._redis = connect_redis(settings)
+        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+        self._directory = Directory(self._redis)
+        tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
+        self._front = Front(
+            Handlers(tokens),
+            create_pages(settings.issuer),
+            Management(self._not_ready, self._metrics.render),
+            settings.management_port,
+            self._counts,
+            settings.access_log,
+        )
+        self._pipeline.start()
+        self._directory.start()
+        self._folding = asyncio.create_task(self._fold())
+
+    async def _close(self) -> None:
+        self._folding.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._folding
+        await self._directory.close()
+        await self._pipeline.close()
+        await self._redis.aclose()
+
+    async def _fold(self) -> None:
+        while True:
+            self._metrics.redis_up.set(0 if self._pipeline.down_since is not None else 1)
+            self._metrics.fold()
+            await asyncio.sleep(FOLD_SECONDS)
+
+    def _not_ready(self) -> str | None:
+        if self.draining:
+            return "The instance is stopping."
+        down_since = self._pipeline.down_since
+        if down_since is not None and asyncio.get_running_loop().time() - down_since >= self._settings.ready_grace_seconds:
+            return "The shared store is out of reach."
+        if not self._directory.loaded:
+            return "The client directory is not loaded."
+        return None

@@ -1,0 +1,85 @@
+"""`authsvc`: the one command of the image and its subcommands."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from authsvc import __version__, logs
+from authsvc.commands import client, token, writer
+from authsvc.errors import OperatorError
+from authsvc.settings import Settings, read_settings
+
+app = typer.Typer(
+    name="authsvc",
+    help="A stateless OAuth-style token service. Settings are AUTH_* environment variables; docs/settings.md lists them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(client.app, name="client")
+app.add_typer(token.app, name="token")
+app.add_typer(writer.app, name="writer")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"authsvc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
+    """Options before the subcommand."""
+
+
+@app.command()
+def serve() -> None:
+    """Serve the HTTP endpoints: the public port and the management port."""
+    from authsvc.commands.serve import serve as run_server
+
+    run_server(_configured())
+
+
+@app.command()
+def write() -> None:
+    """Drain token events into the record store, and keep the client mirror in Redis complete."""
+    from authsvc.commands.write import write as run_writer
+
+    asyncio.run(run_writer(_configured()))
+
+
+@app.command()
+def migrate(
+    sql: Annotated[bool, typer.Option("--sql", help="Print the DDL instead of running it.")] = False,
+) -> None:
+    """Bring the record store's schema up to date; safe to repeat."""
+    from authsvc.records import migrate as migrations
+
+    settings = _configured()
+    if sql:
+        typer.echo(migrations.sql(settings.records_url))
+    else:
+        migrations.upgrade(settings.records_url)
+        typer.echo("The schema is up to date.")
+
+
+def _configured() -> Settings:
+    settings = read_settings()
+    logs.configure(settings.log_level)
+    return settings
+
+
+def run() -> None:
+    """Run a command; an OperatorError is one sentence on standard error and exit code 1."""
+    try:
+        app()
+    except OperatorError as error:
+        Console(stderr=True).print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        sys.exit(1)

@@ -1,0 +1,158 @@
+"""`authsvc serve`: gunicorn with its settings, its worker and the two sockets of an instance."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import structlog
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from prometheus_client import multiprocess
+from uvicorn.config import Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+from authsvc import logs
+from authsvc.commands.instance import Instance
+from authsvc.settings import Settings
+
+BACKLOG = 4096
+REQUEST_MARGIN_SECONDS = 5
+"""Beyond the drain: time for requests in flight before a worker is killed."""
+_METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+_PR_SET_PDEATHSIG = 1
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
+
+log = structlog.get_logger(__name__)
+
+
+def worker_count(workers: int | str, limit_file: Path = _CGROUP_LIMIT) -> int:
+    """The number of workers; `auto` is one for each whole CPU of the cgroup's limit, at least one."""
+    if isinstance(workers, int):
+        return workers
+    if limit_file.exists():
+        quota, period = limit_file.read_text(encoding="ascii").split()
+        if quota != "max":
+            return max(1, int(quota) // int(period))
+    return len(os.sched_getaffinity(0))
+
+
+class JsonLogger(Logger):  # type: ignore[misc]
+    """gunicorn's logger, writing our JSON lines."""
+
+    def setup(self, cfg: Any) -> None:
+        """Replace gunicorn's handlers; requests are logged by the front, never here."""
+        super().setup(cfg)
+        self.error_log.handlers = [logs.handler()]
+        self.access_log.handlers = []
+
+
+class DrainingServer(Server):
+    """On SIGTERM readiness turns red at once, and listening ends only after the drain."""
+
+    def __init__(self, config: Config, instance: Instance, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._instance = instance
+        self._drain_seconds = drain_seconds
+        self._drained_at: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called in a signal handler; a second signal, or any other than SIGTERM, ends at once."""
+        if sig != signal.SIGTERM or self._drain_seconds <= 0 or self._drained_at is not None:
+            super().handle_exit(sig, frame)
+            return
+        self._instance.draining = True
+        self._drained_at = time.monotonic() + self._drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """uvicorn's tick, ten times a second."""
+        if self._drained_at is not None and time.monotonic() >= self._drained_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+class InstanceWorker(UvicornWorker):  # type: ignore[misc]
+    """A gunicorn worker that serves one Instance and does not outlive its master."""
+
+    CONFIG_KWARGS = {  # noqa: RUF012 - the attribute's shape is the base class's
+        "loop": "uvloop",
+        "http": "authsvc.http.protocol:WireProtocol",
+        "ws": "none",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,
+    }
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = DrainingServer(self.config, self.wsgi, self.cfg.settings_of_instance.drain_seconds)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            raise SystemExit(3)
+
+
+def _die_with_master(worker: Any) -> None:
+    """A worker whose master was killed would hold the port for nobody: the kernel ends it (Linux)."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != worker.ppid:
+        os._exit(1)
+
+
+def _forget_worker(arbiter: Any, worker: Any) -> None:
+    if _METRICS_DIRECTORY in os.environ:
+        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+class InstanceServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn, configured from our settings alone."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """gunicorn's settings, all in this place."""
+        settings = self._settings
+        options: dict[str, Any] = {
+            "bind": [f"{settings.host}:{settings.port}", f"{settings.management_host}:{settings.management_port}"],
+            "workers": worker_count(settings.workers),
+            "worker_class": InstanceWorker,
+            "logger_class": JsonLogger,
+            "loglevel": settings.log_level,
+            "keepalive": settings.keep_alive_seconds,
+            "graceful_timeout": int(settings.drain_seconds) + REQUEST_MARGIN_SECONDS,
+            "timeout": 30,
+            "backlog": BACKLOG,
+            "child_exit": _forget_worker,
+            "post_fork": lambda arbiter, worker: _die_with_master(worker),
+            "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - heartbeats must not wait for a disk
+            "control_socket_disable": True,
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+        self.cfg.settings_of_instance = settings
+
+    def load(self) -> Any:
+        """Build the application, in each worker after the fork."""
+        return Instance(self._settings)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until a signal ends it."""
+    settings.issuing_key()
+    if worker_count(settings.workers) > 1 and _METRICS_DIRECTORY not in os.environ:
+        # prometheus-client looks at this when it is imported, so the command begins again with it set.
+        os.environ[_METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")
+        os.execv(sys.executable, [sys.executable, "-m", "authsvc", "serve"])
+    log.info("serving", public=f"{settings.host}:{settings.port}", management=f"{settings.management_host}:{settings.management_port}")
+    InstanceServer(settings).run()

@@ -1,0 +1,53 @@
+"""A command's session: the record store, Redis and what stands over them, opened for as long as one command runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from authsvc import logs
+from authsvc.clients import Clients
+from authsvc.live.connect import RedisClient, connect_redis
+from authsvc.live.mirror import Mirror
+from authsvc.records.connect import connect_store
+from authsvc.records.contract import RecordStore
+from authsvc.settings import Settings, read_settings
+
+T = TypeVar("T")
+
+
+class Session:
+    """What a command works with."""
+
+    def __init__(self, settings: Settings, store: RecordStore, redis: RedisClient) -> None:
+        self.settings = settings
+        self.store = store
+        self.redis = redis
+        self.clients = Clients(store, Mirror(redis))
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[Session]:
+    """Read the settings and connect; everything is closed again at the end."""
+    settings = read_settings()
+    logs.configure("error")
+    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
+    redis = connect_redis(settings)
+    try:
+        await store.open()
+        yield Session(settings, store, redis)
+    finally:
+        await store.close()
+        await redis.aclose()
+
+
+def in_session(work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+    """Run one command's work in a session of its own."""
+
+    async def run() -> T:
+        async with open_session() as session:
+            return await work(session)
+
+    return asyncio.run(run())

@@ -1,0 +1,193 @@
+"""`authsvc write`: the writer process: drains the backlog, keeps the mirror complete, purges old records."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from secrets import token_hex
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from redis.exceptions import RedisError
+
+from authsvc.errors import OperatorError, Unavailable
+from authsvc.http.management import Management
+from authsvc.live.backlog import Backlog
+from authsvc.live.connect import connect_redis
+from authsvc.live.directory import Directory
+from authsvc.live.mirror import Mirror
+from authsvc.reconcile import Reconciler
+from authsvc.records.connect import connect_store
+from authsvc.records.contract import RecordStore
+from authsvc.settings import Settings
+from authsvc.writer import Batching, Writer
+
+TICK_SECONDS = 1.0
+PURGE_ROWS = 5000
+IDLE_CONSUMER_SECONDS = 3600
+
+log = structlog.get_logger(__name__)
+
+
+class WriterMetrics:
+    """The writer's registry."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.rows = Counter("record_writer_rows", "Rows written to the record store.", registry=registry)
+        self.poison = Counter("record_writer_poison", "Entries set aside as unwritable.", registry=registry)
+        self.batch_seconds = Histogram("record_writer_batch_seconds", "Time of one batch, with its commit.", registry=registry)
+        self.backlog_entries = Gauge("record_backlog_entries", "Entries of the streams not written yet.", registry=registry)
+        self.backlog_age_seconds = Gauge("record_backlog_age_seconds", "Age of the oldest entry not written yet.", registry=registry)
+        self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
+
+    def render(self) -> bytes:
+        """The text format."""
+        return generate_latest(self._registry)
+
+
+async def write(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; then finish the batches at hand."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
+    await store.open()
+    redis = connect_redis(settings)
+    holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
+    backlog = Backlog(redis, holder)
+    directory = Directory(redis)
+    metrics = WriterMetrics()
+    claim_after = settings.writer_call_timeout_seconds + settings.batch_seconds + TICK_SECONDS
+    batching = Batching(settings.batch_rows, settings.batch_seconds, claim_after)
+    writer = Writer(backlog, store, batching, settings.writer_workers, metrics.batch_seconds.observe)
+    reconciler = Reconciler(store, Mirror(redis), directory, backlog, holder)
+    housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, metrics, holder)
+    server = _management_server(Management(housekeeping.not_ready, metrics.render), settings)
+    log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
+    await housekeeping.try_once("groups", backlog.make_groups)
+    serving = asyncio.create_task(server.serve())
+    tasks = [asyncio.create_task(task) for task in housekeeping.loops(stopping)]
+    draining = asyncio.create_task(writer.run())
+    stopped = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([draining, stopped, serving], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.set()
+        writer.stop()
+        await asyncio.gather(draining, *tasks)
+        server.should_exit = True
+        await serving
+        await directory.close()
+        await store.close()
+        await redis.aclose()
+    log.info("stopped")
+
+
+class _QuietServer(uvicorn.Server):
+    """uvicorn's server without its signal handlers: the writer decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def _management_server(management: Management, settings: Settings) -> uvicorn.Server:
+    return _QuietServer(
+        uvicorn.Config(
+            management,
+            settings.management_host,
+            settings.management_port,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+        )
+    )
+
+
+class Housekeeping:
+    """What a writer does beside draining: the mirror pass, the marks, the backlog's depth, and the purge."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RecordStore,
+        backlog: Backlog,
+        reconciler: Reconciler,
+        writer: Writer,
+        metrics: WriterMetrics,
+        holder: str,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._backlog = backlog
+        self._reconciler = reconciler
+        self._writer = writer
+        self._metrics = metrics
+        self._holder = holder
+        self._failing: dict[str, str] = {}
+        self._folded_rows = 0
+        self._folded_poison = 0
+
+    def not_ready(self) -> str | None:
+        """What keeps the writer from its work now."""
+        return next(iter(self._failing.values()), None)
+
+    def loops(self, stopping: asyncio.Event) -> list[Coroutine[None, None, None]]:
+        """The periodic parts."""
+        settings = self._settings
+        return [
+            self._every(stopping, settings.mirror_interval_seconds, "mirror", self._reconciler.run_once),
+            self._every(stopping, TICK_SECONDS, "marks", self._reconciler.keep_marks),
+            self._every(stopping, TICK_SECONDS, "backlog", self._measure),
+            self._every(stopping, settings.purge_interval_seconds, "purge", self._purge),
+        ]
+
+    async def _every(self, stopping: asyncio.Event, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        while not stopping.is_set():
+            await self.try_once(name, work)
+            try:
+                await asyncio.wait_for(stopping.wait(), seconds)
+            except TimeoutError:
+                continue
+
+    async def try_once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do one part; an error is logged once and makes the writer not ready until it is over."""
+        try:
+            await work()
+        except (RedisError, OSError, TimeoutError, OperatorError, Unavailable) as error:
+            sentence = f"{name}: {error}"
+            if self._failing.get(name) != sentence:
+                log.warning("a part of the writer fails", part=name, error=str(error))
+            self._failing[name] = sentence
+            if name == "backlog":
+                self._metrics.redis_up.set(0)
+        else:
+            self._failing.pop(name, None)
+
+    async def _measure(self) -> None:
+        counts, metrics = self._writer.counts, self._metrics
+        metrics.rows.inc(counts.rows - self._folded_rows)
+        metrics.poison.inc(counts.poison - self._folded_poison)
+        self._folded_rows, self._folded_poison = counts.rows, counts.poison
+        depth = await self._backlog.depth()
+        metrics.backlog_entries.set(depth.entries)
+        metrics.backlog_age_seconds.set(depth.age_seconds)
+        metrics.redis_up.set(1)
+
+    async def _purge(self) -> None:
+        if not await self._store.take_lease("purge", self._holder, self._settings.purge_interval_seconds):
+            return
+        before_ms = int((time.time() - self._settings.retention_days * 86400) * 1000)
+        while (purged := await self._store.purge_records(before_ms, PURGE_ROWS)) > 0:
+            log.info("records purged", rows=purged)
+        await self._backlog.drop_idle_consumers(IDLE_CONSUMER_SECONDS * 1000)

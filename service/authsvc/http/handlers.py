@@ -1,0 +1,126 @@
+"""One function for each hot endpoint: from a parsed request to an answer, whatever server calls it.
+
+A handler is a coroutine that awaits nothing but promises; a refusal is raised and rendered by the server's adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from authsvc.credentials import base64url
+from authsvc.errors import CredentialsMissing, InvalidRequest, UnsupportedGrantType
+from authsvc.http.request import Request, scopes
+from authsvc.http.response import Response, ok
+from authsvc.model import Kind, TokenValue
+from authsvc.promise import Promise
+from authsvc.tokens import Active, Tokens
+
+Handler = Callable[[Request], Coroutine[Promise[Any], None, Response]]
+
+HEALTHY = ok(b'{"status":"ok"}')
+INACTIVE = ok(b'{"active":false}')
+REVOKED = ok(b'{"message":"Token revoked"}')
+
+
+class Handlers:
+    """The hot endpoints over the token rules."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+
+    async def token(self, request: Request) -> Response:
+        """`POST /token`: an access token for the client (RFC 6749, 4.4)."""
+        return await self._issue(request, Kind.ACCESS)
+
+    async def ott(self, request: Request) -> Response:
+        """`POST /ott`: a one-time token for the client."""
+        return await self._issue(request, Kind.ONE_TIME)
+
+    async def _issue(self, request: Request, kind: Kind) -> Response:
+        request.query_parameters()
+        parameters = request.parameters()
+        grant_type = parameters.get("grant_type")
+        if grant_type is None:
+            raise InvalidRequest("grant_type is missing.")
+        presented = request.credentials(parameters)
+        if grant_type != "client_credentials":
+            raise UnsupportedGrantType("Only grant_type=client_credentials is supported.")
+        issued = await self._tokens.issue(presented, kind, scopes(parameters.get("scope")))
+        return ok(
+            b'{"access_token":"%b","token_type":"Bearer","expires_in":%d,"scope":"%b"%b}'
+            % (
+                issued.token,
+                issued.expires_in,
+                issued.scope.encode("ascii"),
+                b',"one_time":true' if kind is Kind.ONE_TIME else b"",
+            ),
+            (b"pragma", b"no-cache"),
+        )
+
+    async def validate(self, request: Request) -> Response:
+        """`GET` or `POST /validate`: is this token good, for these scopes; consumes a one-time token."""
+        query = request.query_parameters()
+        bearer = request.bearer()
+        if request.method == "GET":
+            if bearer is None:
+                raise CredentialsMissing("An Authorization: Bearer header is needed.")
+            token, scope = bearer, query.get("scope")
+        else:
+            parameters = request.parameters()
+            token, scope = _one_token(bearer, parameters), parameters.get("scope")
+        active = await self._tokens.validate(token, scopes(scope))
+        body, client_id, granted = _active(active)
+        return ok(b'{"active":true,"valid":true,%b}' % body, (b"x-auth-client", client_id), (b"x-auth-scope", granted))
+
+    async def introspect(self, request: Request) -> Response:
+        """`POST /introspect`: what a token is worth, for an authenticated client (RFC 7662)."""
+        request.query_parameters()
+        parameters = request.parameters()
+        presented = request.credentials(parameters)
+        active = await self._tokens.introspect(presented, _one_token(None, parameters))
+        return INACTIVE if active is None else ok(b'{"active":true,%b}' % _active(active)[0])
+
+    async def revoke(self, request: Request) -> Response:
+        """`POST /revoke`: end a token, by its client or by whoever presents it (RFC 7009)."""
+        request.query_parameters()
+        parameters = request.parameters()
+        bearer = request.bearer()
+        if bearer is None:
+            presented = request.credentials(parameters)
+            await self._tokens.revoke(presented, _one_token(None, parameters))
+        else:
+            if "client_id" in parameters or "client_secret" in parameters:
+                raise InvalidRequest("A Bearer token and client credentials are both given.")
+            await self._tokens.revoke_presented(_one_token(bearer, parameters))
+        return REVOKED
+
+    async def health(self, request: Request) -> Response:
+        """`GET /health`: this process answers; asks nothing of anyone."""
+        return HEALTHY
+
+
+def _one_token(bearer: bytes | None, parameters: dict[str, str]) -> bytes:
+    given = parameters.get("token")
+    if bearer is not None:
+        if given is not None:
+            raise InvalidRequest("Two tokens are given.")
+        return bearer
+    if given is None:
+        raise InvalidRequest("token is missing.")
+    return given.encode("utf-8")
+
+
+def _active(active: Active) -> tuple[bytes, bytes, bytes]:
+    """The members that describe a live token, and its client and scope. Neither can hold what JSON would escape."""
+    value: TokenValue = active.value
+    client_id, scope = value.client_id.encode("ascii"), value.scope.encode("ascii")
+    body = b'"client_id":"%b","scope":"%b","scopes":["%b"],"token_type":"Bearer","iat":%d,"exp":%d,"jti":"%b"' % (
+        client_id,
+        scope,
+        scope.replace(b" ", b'","'),
+        value.issued_seconds,
+        value.issued_seconds + value.ttl_seconds,
+        base64url(active.name),
+    )
+    return body, client_id, scope

@@ -1,0 +1,192 @@
+"""Requests, parsed once: what the hot endpoints need of one, and the rules for reading it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from base64 import b64decode
+from binascii import Error as Base64Error
+from urllib.parse import unquote_to_bytes
+
+from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
+from authsvc.model import MAX_SCOPES, SCOPE_PATTERN
+from authsvc.tokens import Credentials
+
+MAX_BODY_BYTES = 16 * 1024
+MAX_HEADER_BYTES = 32 * 1024
+SECRET_PARAMETERS = ("token", "access_token", "client_secret")
+"""Parameters that must not stand in a query string, where logs keep them."""
+
+_SCOPES = re.compile(rf"{SCOPE_PATTERN}(?: {SCOPE_PATTERN})*")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+_process_id = os.urandom(6).hex()
+_request_numbers = itertools.count(1)
+
+
+def new_request_id() -> bytes:
+    """A request id: random for the process, counted within it."""
+    return b"%b-%x" % (_process_id.encode("ascii"), next(_request_numbers))
+
+
+def accepted_request_id(given: bytes | None) -> bytes:
+    """The caller's id if it may be echoed and logged, else a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return new_request_id()
+
+
+class Request:
+    """One request to a hot endpoint."""
+
+    __slots__ = ("authorization", "body", "content_type", "method", "query")
+
+    def __init__(self, method: str, query: bytes, authorization: bytes | None, content_type: bytes | None, body: bytes) -> None:
+        self.method = method
+        self.query = query
+        self.authorization = authorization
+        self.content_type = content_type
+        self.body = body
+
+    def parameters(self) -> dict[str, str]:
+        """The body's parameters; empty values count as absent (RFC 6749, 3.1), repeated ones are refused."""
+        if not self.body:
+            return {}
+        kind = (self.content_type or b"").partition(b";")[0].strip().lower()
+        if kind == b"application/x-www-form-urlencoded":
+            return form_parameters(self.body)
+        if kind == b"application/json":
+            return json_parameters(self.body)
+        raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded or application/json.")
+
+    def query_parameters(self) -> dict[str, str]:
+        """The query string's parameters; those that hold a secret are refused."""
+        if not self.query:
+            return {}
+        parameters = form_parameters(self.query)
+        for name in SECRET_PARAMETERS:
+            if name in parameters:
+                raise InvalidRequest(f"{name} must not be sent in the query string.")
+        return parameters
+
+    def bearer(self) -> bytes | None:
+        """The token of an `Authorization: Bearer` (RFC 6750, 2.1); None if there is no such header."""
+        scheme, value = self._authorization()
+        return value if scheme == b"bearer" else None
+
+    def credentials(self, parameters: dict[str, str]) -> Credentials:
+        """The one way in which a client authenticates here (RFC 6749, 2.3.1)."""
+        scheme, value = self._authorization()
+        client_id, secret = parameters.get("client_id"), parameters.get("client_secret")
+        if scheme == b"basic":
+            presented = basic_credentials(value)
+            if secret is not None:
+                raise InvalidRequest("The client authenticates in two ways at once.")
+            if client_id is not None and client_id != presented.client_id:
+                raise InvalidRequest("client_id in the body is not the client that authenticates.")
+            return presented
+        if scheme is not None and secret is not None:
+            raise InvalidRequest("The client authenticates in two ways at once.")
+        if scheme is not None:
+            raise InvalidClient("Clients authenticate by HTTP Basic or in the body.")
+        if client_id is None or secret is None:
+            raise InvalidClient("Client authentication is missing.")
+        return Credentials(client_id, secret.encode("utf-8"))
+
+    def _authorization(self) -> tuple[bytes | None, bytes]:
+        if self.authorization is None:
+            return None, b""
+        scheme, _, value = self.authorization.partition(b" ")
+        return scheme.lower(), value.strip(b" ")
+
+
+def form_parameters(text: bytes) -> dict[str, str]:
+    """Parse application/x-www-form-urlencoded in UTF-8."""
+    parameters: dict[str, str] = {}
+    seen: set[str] = set()
+    for pair in text.split(b"&"):
+        if not pair:
+            continue
+        raw_name, _, raw_value = pair.partition(b"=")
+        name, value = _form_text(raw_name), _form_text(raw_value)
+        _put(parameters, seen, name, value)
+    return parameters
+
+
+def _form_text(raw: bytes) -> str:
+    if b"+" in raw:
+        raw = raw.replace(b"+", b" ")
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    return _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidRequest("A parameter is not UTF-8.") from None
+    if "\x00" in text:
+        raise InvalidRequest("A parameter contains NUL.")
+    return text
+
+
+def _put(parameters: dict[str, str], seen: set[str], name: str, value: str) -> None:
+    if name in seen:
+        raise InvalidRequest("A parameter is given twice.")
+    seen.add(name)
+    if value:
+        parameters[name] = value
+
+
+def json_parameters(text: bytes) -> dict[str, str]:
+    """Parse a JSON object of strings; members of other types are refused where their name is one of ours."""
+    try:
+        members = json.loads(_text(text), object_pairs_hook=_Pairs)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("The body is not valid JSON.") from None
+    if not isinstance(members, _Pairs):
+        raise InvalidRequest("The body must be a JSON object.")
+    parameters: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in members:
+        if isinstance(value, str):
+            _put(parameters, seen, name, _text(value.encode("utf-8", "surrogatepass")))
+        elif name in KNOWN_PARAMETERS and value is not None:
+            raise InvalidRequest(f"{name} must be a string.")
+        else:
+            _put(parameters, seen, name, "")
+    return parameters
+
+
+class _Pairs(list[tuple[str, object]]):
+    """A JSON object as its members in order, repeated ones too."""
+
+
+KNOWN_PARAMETERS = frozenset(("grant_type", "scope", "client_id", "client_secret", "token", "token_type_hint"))
+
+
+def basic_credentials(value: bytes) -> Credentials:
+    """Decode HTTP Basic as RFC 6749, 2.3.1 says: both halves are form-encoded first."""
+    try:
+        raw = b64decode(value, validate=True)
+    except (Base64Error, ValueError):
+        raise InvalidClient("The Basic credentials are not base64.") from None
+    client_id, colon, secret = raw.partition(b":")
+    if not colon:
+        raise InvalidClient("The Basic credentials have no colon.")
+    return Credentials(_form_text(client_id), _form_text(secret).encode("utf-8"))
+
+
+def scopes(text: str | None) -> tuple[str, ...]:
+    """A scope parameter as distinct scope-tokens in the order given; empty when absent (RFC 6749, 3.3)."""
+    if text is None:
+        return ()
+    if not _SCOPES.fullmatch(text):
+        raise InvalidScope("The scope is malformed.")
+    distinct = tuple(dict.fromkeys(text.split(" ")))
+    if len(distinct) > MAX_SCOPES:
+        raise InvalidScope(f"More than {MAX_SCOPES} scopes are asked for.")
+    return distinct

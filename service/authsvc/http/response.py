@@ -1,0 +1,49 @@
+"""Answers: status, headers and body bytes, and the one place where a refusal becomes one."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from authsvc.errors import InvalidToken, MethodNotAllowed, Refusal
+
+Header = tuple[bytes, bytes]
+
+JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+REALM = b"auth"
+
+
+class Response(NamedTuple):
+    """An answer without its request id, length and date, which the server adds."""
+
+    status: int
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+def ok(body: bytes, *headers: Header) -> Response:
+    """A 200 with a JSON body."""
+    return Response(200, JSON_HEADERS + headers, body)
+
+
+def refused(refusal: Refusal, request_id: bytes) -> Response:
+    """The error body and headers of a refusal."""
+    headers = JSON_HEADERS
+    if refusal.challenge is not None:
+        headers += ((b"www-authenticate", _challenge(refusal)),)
+    if refusal.retry_after_seconds is not None:
+        headers += ((b"retry-after", b"%d" % refusal.retry_after_seconds),)
+    if isinstance(refusal, MethodNotAllowed):
+        headers += ((b"allow", refusal.allow.encode("ascii")),)
+    body = {"error": refusal.code, "error_description": refusal.description, "request_id": request_id.decode("ascii")}
+    return Response(refusal.status, headers, json.dumps(body, separators=(",", ":")).encode("ascii"))
+
+
+def _challenge(refusal: Refusal) -> bytes:
+    """`WWW-Authenticate`: bare for a request that tried nothing (RFC 6750, 3.1), else with what went wrong."""
+    assert refusal.challenge is not None, "only refusals with a scheme are challenged"
+    if refusal.challenge == b"Basic":
+        return b'Basic realm="%b"' % REALM
+    if isinstance(refusal, InvalidToken) or refusal.status == 403:
+        return b'Bearer error="%b", error_description="%b"' % (refusal.code.encode("ascii"), refusal.description.encode("ascii"))
+    return b"Bearer"

@@ -1,0 +1,145 @@
+"""The backlog: 16 streams of token events, read by writers through a consumer group and emptied as they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from authsvc.live.connect import RedisClient
+from authsvc.live.keys import GROUP, POISON, STREAMS
+from authsvc.live.scripts import SET_ASIDE
+from authsvc.model import StreamMark
+
+EVERY_SHARD = tuple(range(len(STREAMS)))
+
+
+class Entry(NamedTuple):
+    """One event as it stands in its stream."""
+
+    shard: int
+    id: bytes
+    payload: bytes
+
+
+class Depth(NamedTuple):
+    """How much is not written yet, and how old the oldest of it is by the store's clock."""
+
+    entries: int
+    age_seconds: float
+    poison: int
+
+
+class Backlog:
+    """The streams as one consumer of the group sees them."""
+
+    def __init__(self, redis: RedisClient, consumer: str) -> None:
+        self._redis = redis
+        self.consumer = consumer
+
+    async def make_groups(self) -> None:
+        """Make the group on every stream, from its very first entry; safe to repeat."""
+        for stream in STREAMS:
+            try:
+                await self._redis.xgroup_create(stream, GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read(self, shards: Sequence[int], count: int) -> list[Entry]:
+        """New entries, at most `count` of each shard; they stay pending with this consumer until acknowledged."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for shard in shards:
+                pipe.xreadgroup(GROUP, self.consumer, {STREAMS[shard]: ">"}, count=count)
+            replies = await pipe.execute(raise_on_error=False)
+        entries = []
+        for shard, reply in zip(shards, replies, strict=True):
+            if isinstance(reply, ResponseError) and str(reply).startswith("NOGROUP"):
+                await self.make_groups()
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                entries += _entries(shard, _stream_entries(reply))
+        return entries
+
+    async def claim(self, shards: Sequence[int], idle_ms: int, count: int) -> list[Entry]:
+        """Entries that another consumer has left pending for at least this long."""
+        entries = []
+        for shard in shards:
+            reply = await self._redis.xautoclaim(STREAMS[shard], GROUP, self.consumer, idle_ms, "0-0", count=count)
+            entries += _entries(shard, reply[1])
+        return entries
+
+    async def acknowledge(self, entries: Iterable[Entry]) -> None:
+        """Acknowledge and delete in one step a stream: one acknowledged but not deleted would never be found again."""
+        by_shard = sorted(entries, key=lambda entry: entry.shard)
+        for shard, group in groupby(by_shard, key=lambda entry: entry.shard):
+            ids = [entry.id for entry in group]
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.xack(STREAMS[shard], GROUP, *ids)
+                pipe.xdel(STREAMS[shard], *ids)
+                await pipe.execute()
+
+    async def set_aside(self, entry: Entry, reason: str) -> None:
+        """Move an entry that can never be written to the poison stream, in one step."""
+        script = self._redis.register_script(SET_ASIDE.text)
+        await script(keys=[STREAMS[entry.shard], POISON[entry.shard]], args=[GROUP, entry.id, reason])
+
+    async def drop_idle_consumers(self, idle_ms: int) -> None:
+        """Remove consumers that are gone, only with nothing pending."""
+        for stream in STREAMS:
+            for consumer in await self._redis.xinfo_consumers(stream, GROUP):
+                if consumer["pending"] == 0 and consumer["idle"] > idle_ms and consumer["name"] != self.consumer.encode():
+                    await self._redis.xgroup_delconsumer(stream, GROUP, consumer["name"])
+
+    async def marks(self) -> dict[str, StreamMark]:
+        """How far each stream has come; a missing stream has come nowhere."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for stream in STREAMS:
+                pipe.xinfo_stream(stream)
+            replies = await pipe.execute(raise_on_error=False)
+        marks = {}
+        for stream, reply in zip(STREAMS, replies, strict=True):
+            if isinstance(reply, ResponseError) and "no such key" in str(reply):
+                marks[stream.decode()] = StreamMark("0-0", 0)
+            elif isinstance(reply, Exception):
+                raise reply
+            else:
+                marks[stream.decode()] = StreamMark(_text(reply["last-generated-id"]), reply["entries-added"])
+        return marks
+
+    async def depth(self) -> Depth:
+        """Entries waiting in all streams, the age of the oldest, and entries set aside."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for stream, poison in zip(STREAMS, POISON, strict=True):
+                pipe.xlen(stream)
+                pipe.xrange(stream, count=1)
+                pipe.xlen(poison)
+            pipe.time()
+            *replies, (seconds, microseconds) = await pipe.execute()
+        now_ms = seconds * 1000 + microseconds // 1000
+        oldest_ms = min((int(first[0][0].split(b"-")[0]) for first in replies[1::3] if first), default=now_ms)
+        return Depth(sum(replies[0::3]), max(0, now_ms - oldest_ms) / 1000, sum(replies[2::3]))
+
+    async def poison(self, count: int) -> list[dict[str, str]]:
+        """The entries set aside, with the reason of each."""
+        found = []
+        for stream in POISON:
+            for _, fields in await self._redis.xrange(stream, count=count):
+                found.append({"entry": _text(fields.get(b"entry", b"")), "reason": _text(fields.get(b"reason", b""))})
+        return found[:count]
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _stream_entries(reply: Any) -> Any:
+    """The entries of the one stream that was asked for."""
+    return next(iter(reply.values()))[0] if reply else []
+
+
+def _entries(shard: int, found: Any) -> list[Entry]:
+    return [Entry(shard, entry_id, fields.get(b"e", b"") if fields else b"") for entry_id, fields in found]

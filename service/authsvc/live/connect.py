@@ -1,0 +1,54 @@
+"""How Redis is reached: the pipeline's address and the redis-py client, from the same settings."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from authsvc.live.pipeline import Address
+from authsvc.settings import Settings
+
+RedisClient = Any
+"""A redis-py asyncio client that answers bytes; its own annotations know only unions of bytes and str."""
+
+
+def address_of(settings: Settings) -> Address:
+    """Where the hot path's connection goes."""
+    parts = urlsplit(settings.redis_url)
+    tls = None
+    if parts.scheme == "rediss":
+        tls = ssl.create_default_context(cafile=str(settings.redis_ca_file) if settings.redis_ca_file else None)
+    password = unquote(parts.password) if parts.password else None
+    if settings.redis_password is not None:
+        password = settings.redis_password.get_secret_value()
+    return Address(
+        host=parts.hostname or "127.0.0.1",
+        port=parts.port or 6379,
+        username=unquote(parts.username) if parts.username else None,
+        password=password,
+        database=int(parts.path.strip("/") or 0),
+        tls=tls,
+    )
+
+
+def connect_redis(settings: Settings) -> RedisClient:
+    """The client for everything that is not hot. It never repeats a command by itself: a repeat may apply it twice."""
+    address = address_of(settings)
+    timeout_seconds = settings.redis_timeout_ms / 1000
+    return redis.asyncio.Redis(
+        host=address.host,
+        port=address.port,
+        username=address.username,
+        password=address.password,
+        db=address.database,
+        ssl=address.tls is not None,
+        ssl_ca_certs=str(settings.redis_ca_file) if settings.redis_ca_file else None,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -1,0 +1,39 @@
+"""Names of everything we keep in Redis, sharded over 16 hash tags from the first day."""
+
+from __future__ import annotations
+
+TAGS = (b"u0", b"qp", b"dj", b"wz", b"d2", b"pv", b"uh", b"iy", b"ly", b"h9", b"uv", b"q6", b"9s", b"qn", b"dt", b"ha")
+"""Hash tags, the nth with its slot in the middle of the nth sixteenth of a Redis Cluster's 16384 slots: so they spread
+evenly over 2, 3, 4, 6 and 8 masters. Never to be changed: every stored key carries one."""
+
+HOME = b"{" + TAGS[0] + b"}"
+VERSIONS = tuple(b"{" + tag + b"}version" for tag in TAGS)
+"""The directory's version in each tag: home's is raised first, a change is in force when the last one is."""
+HOME_VERSION = VERSIONS[0]
+STREAMS = tuple(b"{" + tag + b"}stream" for tag in TAGS)
+"""The streams of token events, one a tag."""
+POISON = tuple(b"{" + tag + b"}poison" for tag in TAGS)
+"""Entries that can never be written, set aside, one stream a tag."""
+CLIENTS = HOME + b"clients"
+"""Hash of client id -> client record."""
+LOG = HOME + b"log"
+"""Change log: a stream whose ids are `change-0` without gaps; a gap means that it was trimmed."""
+BUILD = HOME + b"build"
+"""Mark of the build of a mirror that is going on."""
+STORE = HOME + b"store"
+"""Identity of the record store that the mirror came from, and the highest incarnation number ever begun."""
+
+GROUP = b"writers"
+"""Consumer group of every stream."""
+
+_TOKEN_PREFIXES = tuple(b"{" + tag + b"}" for tag in TAGS)
+
+
+def shard(name: bytes) -> int:
+    """Which of the 16 shards a token's name belongs to."""
+    return name[0] & 15
+
+
+def token_key(name: bytes) -> bytes:
+    """The key of a token's value or tombstone: 24 bytes, its last 20 the name."""
+    return _TOKEN_PREFIXES[name[0] & 15] + name

@@ -1,0 +1,110 @@
+"""The mirror of the clients in Redis: guarded writes, the version that every tag carries, and builds from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from secrets import token_hex
+from typing import Any, NamedTuple
+
+from authsvc.errors import OperatorError
+from authsvc.live.connect import RedisClient
+from authsvc.live.forms import encode_change, encode_client
+from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS
+from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, MIRROR, RAISE, Script
+from authsvc.model import Client, DeletedClient, Version
+
+LOG_LENGTH = 10_000
+"""Changes that the log keeps at least; a directory further behind loads everything."""
+PAGE = 500
+
+
+class Put(StrEnum):
+    """What became of a guarded write."""
+
+    DONE = "done"
+    REFUSED = "refused"
+    INCOMPLETE = "incomplete"
+    FORM = "form"
+
+
+class PutResult(NamedTuple):
+    """The outcome, home's version with it, and for a refusal the revision that is held."""
+
+    outcome: Put
+    version: bytes = b""
+    held_revision: int = 0
+
+
+class Origin(NamedTuple):
+    """Where the mirror came from: the highest incarnation number ever begun, and the record store's identity."""
+
+    number: int
+    identity: str
+
+
+class Mirror:
+    """The clients' mirror, as the commands and the writer change it."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+
+    async def _run(self, script: Script, keys: Sequence[bytes], args: Sequence[Any]) -> Any:
+        return await self._redis.register_script(script.text)(keys=list(keys), args=list(args))
+
+    async def versions(self) -> list[Version | None]:
+        """The version of each tag, home's first."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in VERSIONS:
+                pipe.get(key)
+            return [None if text is None else Version.parse(text) for text in await pipe.execute()]
+
+    async def origin(self) -> Origin:
+        """What the mirror says of its record store; an identity of `-` or `` is nobody's."""
+        text = await self._redis.get(STORE)
+        if text is None:
+            return Origin(0, "")
+        form, _, rest = text.decode("ascii").partition(" ")
+        if form != "1":
+            raise OperatorError("The mirror in Redis was written by a newer release.")
+        number, _, identity = rest.partition(" ")
+        return Origin(int(number), identity)
+
+    async def put(self, record: Client | DeletedClient) -> PutResult:
+        """Write one record, unless one at least as new is held. In force only after `raise_versions`."""
+        args = (record.id, encode_client(record), encode_change(record.id), LOG_LENGTH)
+        reply = await self._run(MIRROR, (CLIENTS, LOG, HOME_VERSION), args)
+        outcome = Put(reply[0].decode("ascii"))
+        if outcome is Put.FORM:
+            raise OperatorError(f"The mirror holds client {record.id} in a form of a newer release: use that release's command.")
+        return PutResult(outcome, *reply[1:2], *(int(held) for held in reply[2:3]))
+
+    async def raise_versions(self, version: bytes) -> bool:
+        """Raise every other tag to home's version; False if an incarnation ended meanwhile."""
+        raised = True
+        for key in VERSIONS[1:]:
+            raised &= await self._run(RAISE, (key,), (version,)) == b"done"
+        return raised
+
+    async def drop(self) -> None:
+        """Take the versions away, home's first: everyone answers 503 until a new incarnation is complete."""
+        for key in VERSIONS:
+            await self._redis.delete(key)
+
+    async def build(self, records: Sequence[Client | DeletedClient], number: int, identity: str) -> Version | None:
+        """Make a whole mirror under a new incarnation; None if another build, or a flush, came between."""
+        mark = token_hex(8)
+        await self.drop()
+        await self._run(BUILD_BEGIN, (BUILD, CLIENTS, LOG, HOME_VERSION, STORE), (mark, number))
+        for start in range(0, len(records), PAGE):
+            args: list[str | bytes] = [mark]
+            for record in records[start : start + PAGE]:
+                args += [record.id, encode_client(record)]
+            if await self._run(BUILD_ADD, (BUILD, CLIENTS), args) != b"done":
+                return None
+        version = Version(number, token_hex(4), 0)
+        for key in VERSIONS[1:]:
+            await self._redis.set(key, str(version))
+        closing = (mark, len(records), str(version), number, identity)
+        closed = await self._run(BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE), closing)
+        return version if closed == b"done" else None

@@ -1,0 +1,81 @@
+"""Live tokens in Redis: store, read, end and take back, each one batch or one atomic script."""
+
+from __future__ import annotations
+
+from authsvc.errors import Unavailable
+from authsvc.live.forms import Malformed, UnknownForm, decode_token, encode_event, encode_token
+from authsvc.live.keys import STREAMS, VERSIONS, shard, token_key
+from authsvc.live.pipeline import Call, Pipeline
+from authsvc.live.scripts import END, VOID
+from authsvc.model import Event, TokenValue, Tombstone
+
+DONE = b"done"
+"""The token was alive and is ended now."""
+STALE = b"stale"
+"""The directory that the caller judged by is behind: nothing was done."""
+
+
+class LiveTokens:
+    """The tokens that are alive, and the tombstones of those that were ended before their time."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def ask_version(self) -> Call:
+        """Ask only how new the directory must be."""
+        return self._pipeline.ask_version()
+
+    def read(self, name: bytes) -> Call:
+        """Ask for what is kept under a name; the reply goes to `decode`."""
+        key = token_key(name)
+        return self._pipeline.call(b"*2\r\n$3\r\nGET\r\n$24\r\n%b\r\n" % key)
+
+    def store(self, name: bytes, value: TokenValue, now_ms: int) -> Call:
+        """Store a token and its stream entry. Only two good replies (`stored`) mean that it is there."""
+        key = token_key(name)
+        token = encode_token(value)
+        entry = encode_event(Event.ISSUED, name, now_ms, token)
+        ttl = b"%d" % value.ttl_seconds
+        stream = STREAMS[shard(name)]
+        return self._pipeline.call(
+            b"*5\r\n$3\r\nSET\r\n$24\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n"
+            b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$1\r\ne\r\n$%d\r\n%b\r\n"
+            % (key, len(token), token, len(ttl), ttl, len(stream), stream, len(entry), entry),
+            replies=2,
+        )
+
+    def void(self, name: bytes, value: TokenValue) -> Call:
+        """Take back a token that nobody was given."""
+        return self._pipeline.run(VOID, (token_key(name), STREAMS[shard(name)]), encode_token(value))
+
+    def end(self, name: bytes, event: Event, judged: bytes, owner: str = "") -> Call:
+        """Consume or revoke, unless the directory moved on since version `judged`: then the reply is STALE.
+
+        Other replies: `done`, `used`, `revoked`, `unknown`, `foreign` (the token is not the owner's: no effect).
+        """
+        place = shard(name)
+        return self._pipeline.run(
+            END,
+            (token_key(name), STREAMS[place], VERSIONS[place]),
+            judged,
+            event.value.encode("ascii"),
+            owner.encode("ascii"),
+        )
+
+
+def stored(replies: list[object]) -> Unavailable | None:
+    """None if both replies of a store are good, else why not."""
+    for reply in replies:
+        if isinstance(reply, Unavailable):
+            return reply
+    return None
+
+
+def decode(reply: bytes | None) -> TokenValue | Tombstone | None:
+    """What a read found. A form that we cannot read is no reason to say that the token is bad: Unavailable."""
+    if reply is None:
+        return None
+    try:
+        return decode_token(reply)
+    except (UnknownForm, Malformed) as error:
+        raise Unavailable("The token is kept in a form that this release cannot read.") from error

@@ -1,0 +1,113 @@
+"""The writer's pass over all clients: the mirror is made equal to the record store, whoever changed which.
+
+Complete comparison, never "changed since": a transaction that commits late, a row changed by plain SQL, a command killed
+between its steps and a lost bump are all repaired by the same pass. A mirror that cannot be repaired (another store, an
+older one, data that ran back, a lost tag) is replaced under a new incarnation, which ends all older tokens.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from authsvc.live.backlog import Backlog
+from authsvc.live.directory import Directory
+from authsvc.live.mirror import Mirror
+from authsvc.model import StreamMark, Version
+from authsvc.records.contract import RecordStore
+
+LEASE_SECONDS = 15.0
+
+log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Compares and repairs; one writer at a time rebuilds and keeps the marks."""
+
+    def __init__(self, store: RecordStore, mirror: Mirror, directory: Directory, backlog: Backlog, holder: str) -> None:
+        self._store = store
+        self._mirror = mirror
+        self._directory = directory
+        self._backlog = backlog
+        self._holder = holder
+        self._incarnation = ""
+        self._marks: dict[str, StreamMark] = {}
+        self.rebuilds = 0
+
+    async def run_once(self) -> None:
+        """One pass. Any error leaves everything as it was or further repaired; the next pass goes on."""
+        reason = await self._why_replace()
+        if reason is None:
+            reason = await self._repair()
+        if reason is not None:
+            await self._replace(reason)
+
+    async def keep_marks(self) -> None:
+        """Keep how far the streams have come, so that a copy of older data is noticed; one writer does it."""
+        if self._marks and await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
+            await self._store.write_marks(Version.parse(f"{self._incarnation}:0".encode()).number, self._marks)
+
+    async def _why_replace(self) -> str | None:
+        """Why this mirror is no good at all, or None."""
+        versions = await self._mirror.versions()
+        home = versions[0]
+        if home is None:
+            return "there is no complete mirror"
+        if any(version is None or version.incarnation != home.incarnation for version in versions):
+            return "a hash tag has lost its version"
+        if (await self._mirror.origin()).identity != await self._store.identity():
+            return "the mirror came from another record store"
+        return await self._ran_back(home)
+
+    async def _ran_back(self, home: Version) -> str | None:
+        """Whether Redis holds less than it once did: marks belong to one incarnation, and only grow within it."""
+        if home.incarnation != self._incarnation:
+            number, kept = await self._store.read_marks()
+            if number > home.number:
+                return "redis holds an older incarnation than the record store knows of"
+            self._marks = kept if number == home.number else {}
+            self._incarnation = home.incarnation
+        now = await self._backlog.marks()
+        for stream, noted in self._marks.items():
+            mark = now.get(stream, StreamMark("0-0", 0))
+            if mark.entries_added < noted.entries_added or _order(mark.last_id) < _order(noted.last_id):
+                return "redis went back to older data"
+        self._marks = now
+        return None
+
+    async def _repair(self) -> str | None:
+        """Mirror what differs; a reason to replace the mirror if it is ahead of the store."""
+        stored = await self._store.revisions()
+        await self._directory.refresh()
+        held = self._directory.revisions
+        if not self._directory.loaded:
+            return "there is no complete mirror"
+        if any(revision > stored.get(client_id, 0) for client_id, revision in held.items()):
+            # A command may have stored and mirrored between the two reads: only a second look tells.
+            held = dict(held)
+            stored = await self._store.revisions()
+            if any(revision > stored.get(client_id, 0) for client_id, revision in held.items()):
+                return "the mirror is ahead of the record store"
+        changed = [client_id for client_id, revision in stored.items() if held.get(client_id, 0) < revision]
+        for record in await self._store.read_clients(changed):
+            await self._mirror.put(record)
+        home, *others = await self._mirror.versions()
+        if home is not None and any(version is None or not version.covers(home) for version in others):
+            await self._mirror.raise_versions(str(home).encode("ascii"))
+        return None
+
+    async def _replace(self, reason: str) -> None:
+        """Start a new incarnation, numbered above every one that the store or Redis knows."""
+        if not await self._store.take_lease("incarnation", self._holder, LEASE_SECONDS):
+            return
+        known = [version.number for version in await self._mirror.versions() if version is not None]
+        number = await self._store.next_incarnation(max([(await self._mirror.origin()).number, *known]))
+        await self._mirror.drop()
+        records = await self._store.read_clients(await self._store.revisions())
+        version = await self._mirror.build(records, number, await self._store.identity())
+        self.rebuilds += 1
+        log.warning("a new incarnation", reason=reason, clients=len(records), version=str(version) if version else "the build was lost")
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = stream_id.partition("-")
+    return int(milliseconds), int(sequence)
