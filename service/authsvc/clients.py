@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
 from redis.exceptions import RedisError
 
 from authsvc.credentials import new_secret, secret_digest
 from authsvc.errors import OperatorError
+from authsvc.live.forms import decode_client, encode_client
 from authsvc.live.mirror import Mirror, Put
 from authsvc.model import (
     CLIENT_ID_PATTERN,
@@ -30,6 +32,8 @@ IN_FORCE_SECONDS = 15.0
 """How long a command waits for a complete mirror and for its own change to be in force."""
 POLL_SECONDS = 0.1
 MAX_SECRETS = 2
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +129,17 @@ class Clients:
             raise _missing(client_id) from None
         return await self._bring_into_force(gone)
 
-    async def bring_in(self, client: Client) -> Change:
-        """Add a client with the digests of its secrets, or make an existing one like it; its tokens end."""
-        check_client(client)
-        try:
-            stored = await self._store.add_client(client)
-        except ClientExists:
-            stored = await self._store.change_client(client.id, lambda held: replace(client, epoch=NEW_EPOCH))
-        return await self._bring_into_force(stored)
+    async def bring_in(self, clients: Iterable[Client]) -> list[Change]:
+        """Add clients with the digests of their secrets, or make existing ones like them; their older tokens end."""
+        stored = []
+        for client in clients:
+            check_client(client)
+            try:
+                stored.append(await self._store.add_client(client))
+            except ClientExists:
+                stored.append(await self._store.change_client(client.id, _replacement(client)))
+        in_force = await self._in_force(stored)
+        return [Change(client, in_force=in_force) for client in stored]
 
     async def show(self, client_id: str) -> Client:
         """One client."""
@@ -157,32 +164,47 @@ class Clients:
         return await self._bring_into_force(client, secret)
 
     async def _bring_into_force(self, record: Client | DeletedClient, secret: str | None = None) -> Change:
-        """Mirror a stored change and wait until every instance must see it; not in force is said, never hidden."""
+        return Change(record, secret, await self._in_force([record]))
+
+    async def _in_force(self, records: Sequence[Client | DeletedClient]) -> bool:
+        """Mirror stored changes and wait until every instance must see them; False when that took too long."""
         deadline = time.monotonic() + IN_FORCE_SECONDS
         while True:
             try:
-                if await self._mirrored(record):
-                    return Change(record, secret)
-            except (RedisError, OSError, TimeoutError):
-                # The writer finishes what is stored; this command only stops waiting for it.
-                if time.monotonic() >= deadline:
-                    return Change(record, secret, in_force=False)
+                if await self._mirrored(records):
+                    return True
+            except (RedisError, OSError, TimeoutError) as error:
+                # The writer finishes what is stored; this command only waits for it, as long as it may.
+                log.warning("redis is out of reach", error=str(error))
             if time.monotonic() >= deadline:
-                return Change(record, secret, in_force=False)
+                return False
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _mirrored(self, record: Client | DeletedClient) -> bool:
-        result = await self._mirror.put(record)
-        if result.outcome is Put.INCOMPLETE:
-            return False
-        if result.outcome is Put.REFUSED and result.held_revision > record.revision:
-            now = await self._store.revisions()
-            if now.get(record.id, 0) < result.held_revision:
-                raise OperatorError(
-                    f"The mirror holds revision {result.held_revision} of client {record.id} and the record store an older one: "
-                    "it is another store, or an older copy. The change was refused; the writer starts a new incarnation."
-                )
-        return await self._mirror.raise_versions(result.version)
+    async def _mirrored(self, records: Sequence[Client | DeletedClient]) -> bool:
+        version = b""
+        for record, result in zip(records, await self._mirror.put(records), strict=True):
+            if result.outcome is Put.INCOMPLETE:
+                return False
+            if result.outcome is Put.REFUSED and result.held != encode_client(record):
+                await self._check_overtaken(record.id, result.held)
+            version = result.version
+        return await self._mirror.raise_versions(version) if version else True
+
+    async def _check_overtaken(self, client_id: str, held: bytes) -> None:
+        """A newer row may be held because someone changed the client after us, never because the store is older."""
+        now = await self._store.read_clients([client_id])
+        newest = max((record.revision for record in now), default=0)
+        holding = decode_client(client_id, held)
+        if newest < holding.revision or (newest == holding.revision and holding not in now):
+            await self._mirror.drop()
+            raise OperatorError(
+                f"The mirror holds revision {holding.revision} of client {client_id}, which is not the record store's: it is "
+                "another store, or an older copy. The change was refused; the writer starts a new incarnation."
+            )
+
+
+def _replacement(client: Client) -> Callable[[Client], Client]:
+    return lambda held: replace(client, epoch=NEW_EPOCH)
 
 
 def _missing(client_id: str) -> OperatorError:

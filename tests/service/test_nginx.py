@@ -37,7 +37,7 @@ from service.nginx_fixture import (
     write_configuration,
 )
 
-INCLUDED = ["limits.conf", "listen.conf", "main.conf", "upstream.conf"]
+INCLUDED = ["http.conf", "listen.conf", "main.conf", "upstream.conf"]
 IDS = (f"test-{number}" for number in itertools.count())
 AT = {"Authorization": "Bearer at_" + "a" * 43}
 OT = {"Authorization": "Bearer ot_" + "a" * 43}
@@ -116,11 +116,12 @@ def nginx(fleet: StubFleet, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield server
 
 
-@pytest.fixture
-def half_dead(fleet: StubFleet, tmp_path: Path) -> Iterator[NginxServer]:
+@pytest.fixture(scope="module")
+def half_dead(fleet: StubFleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NginxServer]:
     """nginx over one instance that answers and one port that nobody listens on."""
+    folder = tmp_path_factory.mktemp("half-dead")
     backends = [fleet.addresses[0], f"127.0.0.1:{free_port()}"]
-    with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), backends, server_options="max_fails=0") as server:
+    with NginxServer(folder / "conf", folder / "run", free_port(), backends, server_options="max_fails=0") as server:
         yield server
 
 
@@ -177,6 +178,7 @@ def test_silent_instance_is_left_after_a_few_seconds(nginx: NginxServer, fleet: 
         started = time.monotonic()
         return *asked(nginx.port, request, X_Stub="stall-first"), time.monotonic() - started
 
+    fleet.release.clear()
     safe, unsafe = AGAIN[:6], [*ONCE[:1], *ONCE[2:6], *NEVER[:1]]
     with ThreadPoolExecutor(len(safe + unsafe)) as pool:
         results = list(pool.map(timed, safe + unsafe))
@@ -276,7 +278,7 @@ def test_refusal_to_head_has_no_body(nginx: NginxServer) -> None:
 ])
 def test_rate_limits_switched_on_by_an_included_file(fleet: StubFleet, tmp_path: Path, limit: str) -> None:
     fleet.release.clear()
-    server = NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, limits=limit)
+    server = NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, http_level=limit)
     with server, ThreadPoolExecutor(1) as pool:
         first_id = next(IDS)
         first = pool.submit(ask, server.port, "GET", "/health", {"X-Request-Id": first_id, "X-Stub": "hold"})

@@ -113,7 +113,7 @@ def import_clients(
 
     async def work(session: Session) -> list[Change]:
         progress = track(clients, description="Importing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        return [await session.clients.bring_in(client) for client in progress]
+        return await session.clients.bring_in(progress)
 
     changes = in_session(work)
     typer.echo(json.dumps({"imported": len(changes)}) if as_json else f"{len(changes)} clients imported.")

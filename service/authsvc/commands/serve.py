@@ -153,6 +153,6 @@ def serve(settings: Settings) -> None:
     if worker_count(settings.workers) > 1 and _METRICS_DIRECTORY not in os.environ:
         # prometheus-client looks at this when it is imported, so the command begins again with it set.
         os.environ[_METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")
-        os.execv(sys.executable, [sys.executable, "-m", "authsvc", "serve"])
+        os.execv(sys.executable, [sys.executable, "-m", "authsvc", "serve"])  # noqa: S606 - no shell is wanted
     log.info("serving", public=f"{settings.host}:{settings.port}", management=f"{settings.management_host}:{settings.management_port}")
     InstanceServer(settings).run()

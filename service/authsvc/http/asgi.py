@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog
 
-from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, MethodNotAllowed, NotFound, Refusal, ServerError
+from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, NotFound, Refusal, ServerError
 from authsvc.http.handlers import Handler, Handlers
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, Request, accepted_request_id
-from authsvc.http.response import Response, refused
+from authsvc.http.response import Response, framed, other_method, refused
 from authsvc.metrics import Counts
 from authsvc.promise import drive
 
@@ -111,7 +111,7 @@ class Front:
             if not allowed:
                 raise NotFound("There is nothing at this path.")
             if method not in allowed:
-                response = _other_method(method, allowed)
+                response = other_method(method, allowed)
             elif handler is None:
                 await self._page(scope, receive, send, head.request_id)
                 return
@@ -128,18 +128,12 @@ class Front:
         await self._answer(send, endpoint, response, head.request_id)
 
     async def _answer(self, send: Send, endpoint: str, response: Response, request_id: bytes) -> None:
-        status, headers, body = response
+        status = response.status
         self._counts.requests[endpoint, status] += 1
         if self._access_log:
             log.info("request", endpoint=endpoint, status=status, request_id=request_id.decode("ascii"))
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, (b"x-request-id", request_id), (b"content-length", b"%d" % len(body))],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.start", "status": status, "headers": framed(response, request_id)})
+        await send({"type": "http.response.body", "body": response.body})
 
     async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         async def send_with_id(message: Message) -> None:
@@ -149,14 +143,6 @@ class Front:
             await send(message)
 
         await self._pages({**scope, "method": "GET"}, receive, send_with_id)
-
-
-def _other_method(method: str, allowed: tuple[str, ...]) -> Response:
-    names = [*allowed, "HEAD"] if "GET" in allowed else list(allowed)
-    allow = ", ".join([*names, "OPTIONS"])
-    if method == "OPTIONS":
-        return Response(204, ((b"allow", allow.encode("ascii")), (b"cache-control", b"no-store")), b"")
-    raise MethodNotAllowed("The path does not take this method.", allow)
 
 
 async def _read_body(receive: Receive) -> bytes:

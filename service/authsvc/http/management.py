@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from authsvc.errors import MethodNotAllowed, NotFound, Refusal, Unavailable
+from authsvc.errors import NotFound, Refusal, Unavailable
 from authsvc.http.request import accepted_request_id
-from authsvc.http.response import Response, ok, refused
+from authsvc.http.response import Response, framed, ok, other_method, refused
 from authsvc.metrics import CONTENT_TYPE
 
 
@@ -26,15 +26,14 @@ class Management:
             response = await self._answer(scope["path"], scope["method"])
         except Refusal as refusal:
             response = refused(refusal, request_id)
-        headers = [*response.headers, (b"x-request-id", request_id), (b"content-length", b"%d" % len(response.body))]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        await send({"type": "http.response.start", "status": response.status, "headers": framed(response, request_id)})
         await send({"type": "http.response.body", "body": response.body})
 
     async def _answer(self, path: str, method: str) -> Response:
         if path not in ("/live", "/ready", "/metrics"):
             raise NotFound("There is nothing at this path.")
         if method not in ("GET", "HEAD"):
-            raise MethodNotAllowed("The path does not take this method.", "GET, HEAD")
+            return other_method(method, ("GET",))
         if path == "/metrics":
             body = await asyncio.to_thread(self._render_metrics)
             return Response(200, ((b"content-type", CONTENT_TYPE.encode("ascii")), (b"cache-control", b"no-store")), body)

@@ -1,63 +1,139 @@
-"""The wire: uvicorn's httptools protocol with our own answers to what is no HTTP request at all."""
+"""The wire: uvicorn's httptools protocol with our own answers to what is no HTTP request at all, and bounds on what does not end."""
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from authsvc.errors import HeaderFieldsTooLarge, InvalidRequest, Refusal
+from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, new_request_id
-from authsvc.http.response import refused
+from authsvc.http.response import framed, refused
 
+LINGER_SECONDS = 1.0
+"""How long we drop what a refused client still sends: closing with bytes unread resets the connection and loses our answer."""
 _LONGEST_HEAD = MAX_HEADER_BYTES + MAX_BODY_BYTES
 """Bytes of an unfinished head that are kept; some may belong to the body of the request before."""
+_LONGEST_BODY = 8 * MAX_BODY_BYTES
+"""Bytes on the wire of an unfinished body: the most that 16 KiB can take in chunks of one byte, and some for trailers."""
 
 
 class WireProtocol(HttpToolsProtocol):
-    """Refuses malformed requests with the contract's error body, and heads that do not end."""
+    """Refuses malformed requests with the contract's error body, and what does not end; first come the answers that are owed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._in_head = False
-        self._head_bytes = 0
+        self._unfinished_bytes = 0
+        self._before: RequestResponseCycle | None = None
+        self._ending = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
+        super().connection_made(transport)
+        self._expect_more()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        if self._ending:
+            return
+        self._unset_keepalive_if_required()
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # We speak nothing else, so the request is answered as if it had not asked (RFC 9110, 7.8), and the next follows.
+                # Only a body cannot be had: the parser takes it for the other protocol, and so must nobody take it for a request.
+                if any(map(_announces_body, self.cycle.scope["headers"])):
+                    self.cycle.more_body = True
+                    self._refuse(InvalidRequest("A request with a body cannot ask for an upgrade."))
+                    return
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self._refuse(InvalidRequest("This is not a valid HTTP request."))
+                return
+        cycle = self.cycle
+        if self._in_head or cycle is None or cycle.more_body or cycle.response_complete:
+            self._bound(data)
+
+    def _bound(self, data: bytes) -> None:
+        """Bound what is not whole yet: by size, and by how long it may be silent."""
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > _LONGEST_HEAD and not self.transport.is_closing():
+            # Where a head began, what stands before it in the packet was of other requests.
+            self._unfinished_bytes += len(data if self._unfinished_bytes else data.rpartition(b"\r\n\r\n")[2])
+            if self._unfinished_bytes > _LONGEST_HEAD:
                 self._refuse(HeaderFieldsTooLarge("The header lines are over 32 KiB."))
+                return
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._unfinished_bytes += len(data)
+            if self._unfinished_bytes > _LONGEST_BODY:
+                self._refuse(ContentTooLarge("The body is over 16 KiB, or framed in too many bytes."))
+                return
+        self._expect_more()
+
+    def _expect_more(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a boolean: whether to stay open
+        """A client that only stopped sending still gets the answers to all that it asked."""
+        return self._finish_owed()
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
+        self._unfinished_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        before = self.cycle
         super().on_headers_complete()
+        self._in_head = False
+        self._before = before
+        # Trailers are reported as headers are, but must not become any (RFC 9110, 6.5.1): they go to a list of their own.
+        self.headers = []
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(InvalidRequest("This is not a valid HTTP request."))
+    def _finish_owed(self) -> bool:
+        """Take no further request, drop one that is not whole, and hang up after the answers owed; False when none is."""
+        last = self.cycle
+        if last is None:
+            return False
+        if not self._in_head and last.more_body and not last.response_started:
+            if self._before is None or self._before.response_complete:
+                return False
+            self.pipeline.popleft()
+            self.cycle = last = self._before
+        if last.response_complete:
+            return False
+        last.keep_alive = False
+        self._ending = True
+        return True
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Answer and hang up, after the answers that are still owed to earlier requests of the connection."""
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if cycle.response_started or not cycle.more_body:
-                # An earlier request, whole and good, is at work: it is answered, then the connection closes.
-                cycle.keep_alive = False
-                self.transport.pause_reading()
-                return
-            # The request at work is the bad one: nobody waits for the rest of its body.
-            cycle.disconnected = True
-            cycle.message_event.set()
-        request_id = new_request_id()
-        status, headers, body = refused(refusal, request_id)
-        fields = [*headers, (b"x-request-id", request_id), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
-        head = b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))
-        lines = b"".join(b"%b: %b\r\n" % field for field in fields)
-        self.transport.write(head + lines + b"\r\n" + body)
-        self.transport.close()
+        """Answer and hang up. Where an answer is owed to an earlier request, that is the last one instead."""
+        if self._finish_owed():
+            return
+        bad = None if self._in_head else self.cycle
+        if bad is not None and not bad.response_complete:
+            # Nobody waits for the rest of its body any more.
+            bad.disconnected = True
+            bad.message_event.set()
+        if bad is None or not bad.response_started:
+            self.transport.write(_answer(refusal))
+        self._ending = True
+        self.transport.write_eof()
+        self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)
+
+
+def _announces_body(field: tuple[bytes, bytes]) -> bool:
+    name, value = field
+    return name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
+
+
+def _answer(refusal: Refusal) -> bytes:
+    request_id = new_request_id()
+    response = refused(refusal, request_id)
+    fields = [*framed(response, request_id), (b"connection", b"close")]
+    head = b"HTTP/1.1 %d %b\r\n" % (response.status, HTTPStatus(response.status).phrase.encode("ascii"))
+    return head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + response.body

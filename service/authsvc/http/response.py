@@ -26,6 +26,23 @@ def ok(body: bytes, *headers: Header) -> Response:
     return Response(200, JSON_HEADERS + headers, body)
 
 
+def framed(response: Response, request_id: bytes) -> list[Header]:
+    """The headers with request id and length; a 204 has no length (RFC 9110, 8.6)."""
+    headers = [*response.headers, (b"x-request-id", request_id)]
+    if response.status != 204:
+        headers.append((b"content-length", b"%d" % len(response.body)))
+    return headers
+
+
+def other_method(method: str, allowed: tuple[str, ...]) -> Response:
+    """The answer to OPTIONS; MethodNotAllowed for what the path does not take. Where GET is allowed, so is HEAD."""
+    names = [*allowed, "HEAD"] if "GET" in allowed else list(allowed)
+    allow = ", ".join([*names, "OPTIONS"])
+    if method == "OPTIONS":
+        return Response(204, ((b"allow", allow.encode("ascii")), (b"cache-control", b"no-store")), b"")
+    raise MethodNotAllowed("The path does not take this method.", allow)
+
+
 def refused(refusal: Refusal, request_id: bytes) -> Response:
     """The error body and headers of a refusal."""
     headers = JSON_HEADERS

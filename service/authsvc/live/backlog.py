@@ -138,7 +138,7 @@ def _text(value: bytes | str) -> str:
 
 def _stream_entries(reply: Any) -> Any:
     """The entries of the one stream that was asked for."""
-    return next(iter(reply.values()))[0] if reply else []
+    return reply[0][1] if reply else []
 
 
 def _entries(shard: int, found: Any) -> list[Entry]:

@@ -48,6 +48,7 @@ def connect_redis(settings: Settings) -> RedisClient:
         db=address.database,
         ssl=address.tls is not None,
         ssl_ca_certs=str(settings.redis_ca_file) if settings.redis_ca_file else None,
+        protocol=2,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
         retry=Retry(NoBackoff(), 0),

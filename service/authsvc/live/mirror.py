@@ -29,11 +29,11 @@ class Put(StrEnum):
 
 
 class PutResult(NamedTuple):
-    """The outcome, home's version with it, and for a refusal the revision that is held."""
+    """The outcome, home's version with it, and for a refusal the record that is held."""
 
     outcome: Put
     version: bytes = b""
-    held_revision: int = 0
+    held: bytes = b""
 
 
 class Origin(NamedTuple):
@@ -70,21 +70,32 @@ class Mirror:
         number, _, identity = rest.partition(" ")
         return Origin(int(number), identity)
 
-    async def put(self, record: Client | DeletedClient) -> PutResult:
-        """Write one record, unless one at least as new is held. In force only after `raise_versions`."""
-        args = (record.id, encode_client(record), encode_change(record.id), LOG_LENGTH)
-        reply = await self._run(MIRROR, (CLIENTS, LOG, HOME_VERSION), args)
-        outcome = Put(reply[0].decode("ascii"))
-        if outcome is Put.FORM:
-            raise OperatorError(f"The mirror holds client {record.id} in a form of a newer release: use that release's command.")
-        return PutResult(outcome, *reply[1:2], *(int(held) for held in reply[2:3]))
+    async def put(self, records: Sequence[Client | DeletedClient]) -> list[PutResult]:
+        """Write records, each unless one at least as new is held. In force only after `raise_versions`."""
+        results = []
+        for start in range(0, len(records), PAGE):
+            page = records[start : start + PAGE]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                script = self._redis.register_script(MIRROR.text)
+                for record in page:
+                    args = (record.id, encode_client(record), encode_change(record.id), LOG_LENGTH)
+                    await script(keys=(CLIENTS, LOG, HOME_VERSION), args=args, client=pipe)
+                replies = await pipe.execute()
+            for record, reply in zip(page, replies, strict=True):
+                outcome = Put(reply[0].decode("ascii"))
+                if outcome is Put.FORM:
+                    raise OperatorError(f"The mirror holds client {record.id} in a newer release's form: use that release.")
+                results.append(PutResult(outcome, *reply[1:]))
+        return results
 
     async def raise_versions(self, version: bytes) -> bool:
         """Raise every other tag to home's version; False if an incarnation ended meanwhile."""
-        raised = True
-        for key in VERSIONS[1:]:
-            raised &= await self._run(RAISE, (key,), (version,)) == b"done"
-        return raised
+        async with self._redis.pipeline(transaction=False) as pipe:
+            script = self._redis.register_script(RAISE.text)
+            for key in VERSIONS[1:]:
+                await script(keys=(key,), args=(version,), client=pipe)
+            replies = await pipe.execute()
+        return all(reply == b"done" for reply in replies)
 
     async def drop(self) -> None:
         """Take the versions away, home's first: everyone answers 503 until a new incarnation is complete."""

@@ -165,12 +165,11 @@ class Connection(asyncio.Protocol):
             self._waiting.popleft()
         try:
             again = place.take(reply, self._version)
+            if again is not None:
+                self.send(again, place)
         except Exception:
             # One caller's continuation failed; the others' replies are still good.
             log.exception("a caller of the pipeline failed")
-            again = None
-        if again is not None:
-            self.send(again, place)
 
     def _expire(self) -> None:
         """Give up for callers who waited too long, and give up the connection when its head is stuck."""
@@ -186,7 +185,7 @@ class Connection(asyncio.Protocol):
                 self._fail("no answer in time")
                 return
             if isinstance(place, Call):
-                place.reject(Unavailable("The shared store did not answer in time."))
+                _refuse(place, "The shared store did not answer in time.")
         self._check = self._loop.call_later(CHECK_SECONDS, self._expire)
 
     def pause_writing(self) -> None:
@@ -215,11 +214,16 @@ class Connection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for place in waiting:
             if isinstance(place, Call):
-                try:
-                    place.reject(Unavailable("The shared store is out of reach."))
-                except Exception:
-                    log.exception("a caller of the pipeline failed")
+                _refuse(place, "The shared store is out of reach.")
         self._on_lost()
+
+
+def _refuse(call: Call, reason: str) -> None:
+    """Reject a call among others: if its caller's continuation fails, the others are refused all the same."""
+    try:
+        call.reject(Unavailable(reason))
+    except Exception:
+        log.exception("a caller of the pipeline failed")
 
 
 class Pipeline:

@@ -82,7 +82,7 @@ return 'done'
 MIRROR = Script(
     """
 -- Put one client into the mirror. KEYS clients, log, version. ARGV id, record, log entry, log length.
--- Answers {'done', version} or {'refused', version, held revision}; {'incomplete'} while there is no complete mirror.
+-- Answers {'done', version} or {'refused', version, held record}; {'incomplete'} while there is no complete mirror.
 local version = redis.call('GET', KEYS[3])
 if not version then return {'incomplete'} end
 local held = redis.call('HGET', KEYS[1], ARGV[1])
@@ -90,7 +90,7 @@ if held then
   local held_revision = string.match(held, '^1 (%d+) ')
   if not held_revision then return {'form'} end
   local revision = string.match(ARGV[2], '^1 (%d+) ')
-  if tonumber(revision) <= tonumber(held_revision) then return {'refused', version, held_revision} end
+  if tonumber(revision) <= tonumber(held_revision) then return {'refused', version, held} end
 end
 local incarnation, change = string.match(version, '^(.-):(%d+)$')
 change = string.format('%.0f', tonumber(change) + 1)

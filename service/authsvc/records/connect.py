@@ -1,14 +1,11 @@
-"""Which record store a URL names."""
+"""Which record store a URL means."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from authsvc.records.contract import RecordStore
+from authsvc.records.sqlite import SqliteStore, sqlite_path
 
 
 def connect_store(records_url: str, call_timeout_seconds: float) -> RecordStore:
-    """The store of `sqlite:///PATH`, not opened yet."""
-    from authsvc.records.sqlite import SqliteStore
-
-    return SqliteStore(Path(records_url.removeprefix("sqlite:///")))
+    """The store of this URL, not yet open; OperatorError for a URL of no kind that is known."""
+    return SqliteStore(sqlite_path(records_url), call_timeout_seconds)

@@ -1,0 +1,85 @@
+"""The processes of a bench: started, pinned to a core, timed by the CPU they used, and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class BenchError(Exception):
+    """The bench cannot go on: its message is the one sentence for the person."""
+
+
+class Process:
+    """A child pinned to one core."""
+
+    def __init__(self, command: Sequence[str], core: int, log: Path, environ: dict[str, str] | None = None) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                ["taskset", "-c", str(core), *command],
+                env={**os.environ, **(environ or {})},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def cpu_seconds(self) -> float:
+        """CPU used so far by the child and all its descendants."""
+        return sum(_cpu_seconds(pid) for pid in _descendants(self._child.pid))
+
+    def wait_for(self, url: str, seconds: float = 20) -> None:
+        """Wait until `url` answers anything but 503."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._child.poll() is not None:
+                break
+            try:
+                urllib.request.urlopen(url, timeout=1)
+                return
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise BenchError(f"{url} does not answer: {self._log.read_text(errors='replace')[-500:]}")
+
+    def stop(self) -> None:
+        """End the child and its descendants."""
+        if self._child.poll() is None:
+            os.killpg(self._child.pid, signal.SIGTERM)
+            try:
+                self._child.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._child.pid, signal.SIGKILL)
+                self._child.wait(10)
+
+
+def _descendants(pid: int) -> list[int]:
+    found = [pid]
+    for parent in found:
+        try:
+            found += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """User and system time by the scheduler's own clock: ticks of 10 ms are too coarse for short runs."""
+    try:
+        total = 0
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            total += int((task / "schedstat").read_text().split()[0])
+        return total / 1e9
+    except FileNotFoundError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""The schema's history, as Alembic migrations; records/migrate.py runs them."""

@@ -1,0 +1,13 @@
+"""Runs the migrations on the connection that records/migrate.py hands over, or writes them as text for the dialect it names."""
+
+from alembic import context
+
+from authsvc.records.schema import METADATA
+
+handed = context.config.attributes
+if context.is_offline_mode():
+    context.configure(dialect_name=handed["dialect"], target_metadata=METADATA, literal_binds=True, transactional_ddl=True)
+else:
+    context.configure(connection=handed["connection"], target_metadata=METADATA, transactional_ddl=True)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,344 @@
+"""The embedded record store: all of SQLite, its SQL, its settings and what its errors mean.
+
+One thread owns the one connection, so the calls of a process run one after another; other processes share the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import functools
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
+from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
+from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing
+
+URL_SCHEME = "sqlite:///"
+
+# FULL makes a commit outlive a power cut. Names are random, so a batch of 1000 rows touches about as many pages of their
+# index: a cache that holds the index, and a longer log between checkpoints, keep that from costing twice.
+PRAGMAS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA wal_autocheckpoint = 8000",
+)
+BUSY_PAUSE_SECONDS = 0.01
+
+# The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
+NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+
+READ_IDENTITY = "SELECT identity FROM store"
+RAISE_INCARNATION = "UPDATE store SET incarnation = max(incarnation, ?) + 1"
+READ_INCARNATION = "SELECT incarnation FROM store"
+
+READ_CLIENTS = """
+    SELECT client_id, scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,
+        enabled, access_ttl_seconds, one_time_ttl_seconds, epoch, revision
+    FROM clients
+"""
+READ_ONE_CLIENT = READ_CLIENTS + " WHERE client_id = ?"
+READ_CLIENTS_NAMED = READ_CLIENTS + " WHERE client_id IN (SELECT value FROM json_each(?))"  # noqa: S608
+READ_CLIENTS_IN_ORDER = READ_CLIENTS + " ORDER BY client_id"
+READ_TOMBSTONE = "SELECT client_id, revision FROM client_tombstones WHERE client_id = ?"
+READ_TOMBSTONES_NAMED = "SELECT client_id, revision FROM client_tombstones WHERE client_id IN (SELECT value FROM json_each(?))"
+READ_REVISIONS = "SELECT client_id, revision FROM client_tombstones UNION ALL SELECT client_id, revision FROM clients"
+INSERT_CLIENT = """
+    INSERT INTO clients (scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,
+        enabled, access_ttl_seconds, one_time_ttl_seconds, client_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id) DO NOTHING
+"""
+UPDATE_CLIENT = """
+    UPDATE clients SET scopes = ?, secret_digest = ?, secret_created_at = ?, second_secret_digest = ?, second_secret_created_at = ?,
+        enabled = ?, access_ttl_seconds = ?, one_time_ttl_seconds = ?, epoch = ?
+    WHERE client_id = ?
+"""
+DELETE_CLIENT = "DELETE FROM clients WHERE client_id = ?"
+
+# min() of SQLite is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
+MERGE_RECORD = """
+    INSERT INTO tokens (jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (jti) DO UPDATE SET
+        used_at = min(coalesce(used_at, excluded.used_at), coalesce(excluded.used_at, used_at)),
+        revoked_at = min(coalesce(revoked_at, excluded.revoked_at), coalesce(excluded.revoked_at, revoked_at)),
+        voided_at = min(coalesce(voided_at, excluded.voided_at), coalesce(excluded.voided_at, voided_at))
+"""
+READ_RECORD = """
+    SELECT jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at
+    FROM tokens WHERE jti = ?
+"""
+PURGE_RECORDS = """
+    DELETE FROM tokens WHERE jti IN (SELECT jti FROM tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
+"""
+
+TAKE_LEASE = f"""
+    INSERT INTO leases (name, holder, expires_at) VALUES (?, ?, {NOW_MS} + ?)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
+    WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW_MS}
+"""  # noqa: S608
+
+DROP_OTHER_MARKS = "DELETE FROM stream_marks WHERE incarnation <> ?"
+WRITE_MARK = """
+    INSERT INTO stream_marks (incarnation, stream, last_id, entries_added) VALUES (?, ?, ?, ?)
+    ON CONFLICT (incarnation, stream) DO UPDATE SET last_id = excluded.last_id, entries_added = excluded.entries_added
+"""
+READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_marks"
+
+UNAVAILABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
+REFUSED = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
+UNBINDABLE = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
+"""What the driver raises for a value that it cannot hand to the database at all; such errors carry no code."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def sqlite_path(records_url: str) -> Path:
+    """The file that a `sqlite:///PATH` names, a relative one below the working directory."""
+    path = records_url.removeprefix(URL_SCHEME)
+    if not path or path == records_url:
+        raise OperatorError("AUTH_RECORDS_URL must look like sqlite:///PATH.")
+    return Path(path).absolute()
+
+
+def translated(error: BaseException | None, path: Path) -> OperatorError:
+    """What an error of the driver, or of the folder it works in, means to a caller of the record store."""
+    code = getattr(error, "sqlite_errorcode", None)
+    # The low byte tells the kind of an error, the rest its detail.
+    kind = None if code is None else code & 0xFF
+    if kind == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return RecordsUnavailable(f"The disk of the record store {path} is full.")
+    if kind in UNAVAILABLE:
+        return RecordsUnavailable(f"The record store {path} is busy or its disk fails: {error}.")
+    if kind in REFUSED or (kind is None and isinstance(error, UNBINDABLE)):
+        return RecordRefused(f"The record store {path} refuses this row: {error}.")
+    return OperatorError(f"The record store {path} cannot be used: {error}.")
+
+
+@contextlib.contextmanager
+def driver_errors(path: Path) -> Iterator[None]:
+    """Every call of the driver is made inside this, and nothing of a caller's is."""
+    try:
+        yield
+    except (sqlite3.Error, *UNBINDABLE, OSError) as error:
+        raise translated(error, path) from error
+
+
+def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """Make the folder and the file where they are missing. Transactions begin only where a statement says so."""
+    with driver_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=busy_timeout_seconds, isolation_level=None)
+        try:
+            _use_wal(connection, busy_timeout_seconds)
+            for pragma in PRAGMAS:
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _use_wal(connection: sqlite3.Connection, wait_seconds: float) -> None:
+    """Of two processes that switch a new file at once SQLite refuses one without making it wait, so it waits here."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _in_thread(method: Callable[Concatenate[SqliteStore, P], R]) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, R]]:
+    """Make a blocking method of the store one to be awaited."""
+
+    async def call(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.get_running_loop().run_in_executor(store._thread, functools.partial(method, store, *args, **kwargs))
+
+    functools.update_wrapper(call, method)
+    return call
+
+
+class SqliteStore:
+    """A RecordStore in one file. A call that other processes hold up for `call_timeout_seconds` raises RecordsUnavailable."""
+
+    def __init__(self, path: Path | str, call_timeout_seconds: float = 30.0) -> None:
+        self._path = Path(path).absolute()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="records")
+        self._call_timeout_seconds = call_timeout_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    @_in_thread
+    def open(self) -> None:
+        """Make the folder and the file, bring the schema up to date, and connect."""
+        # Imported late, because migrate connects by this module, and Alembic is slow to load.
+        from authsvc.records.migrate import upgrade
+
+        upgrade(f"{URL_SCHEME}{self._path}")
+        self._connection = connect(self._path, self._call_timeout_seconds)
+
+    async def close(self) -> None:
+        """Let the calls that were made finish, then close."""
+        if not self._closed:
+            self._closed = True
+            await self._disconnect()
+            self._thread.shutdown()
+
+    @_in_thread
+    def identity(self) -> str:
+        """See the contract, as for every method below."""
+        return str(self._rows(READ_IDENTITY)[0][0])
+
+    @_in_thread
+    def next_incarnation(self, above: int) -> int:
+        with self._transaction():
+            self._write(RAISE_INCARNATION, (above,))
+            return int(self._rows(READ_INCARNATION)[0][0])
+
+    @_in_thread
+    def add_client(self, client: Client) -> Client:
+        with self._transaction():
+            if self._write(INSERT_CLIENT, (*_client_values(client), client.id)) == 0:
+                raise ClientExists(client.id)
+            return self._client(client.id)
+
+    @_in_thread
+    def change_client(self, client_id: str, change: Callable[[Client], Client]) -> Client:
+        """`change` runs in the store's thread, while all other writers wait."""
+        with self._transaction():
+            changed = change(self._client(client_id))
+            assert changed.id == client_id, "a change keeps the client's id"
+            epoch = None if changed.epoch == NEW_EPOCH else changed.epoch
+            self._write(UPDATE_CLIENT, (*_client_values(changed), epoch, client_id))
+            return self._client(client_id)
+
+    @_in_thread
+    def delete_client(self, client_id: str) -> DeletedClient:
+        with self._transaction():
+            if self._write(DELETE_CLIENT, (client_id,)) == 0:
+                raise ClientMissing(client_id)
+            return DeletedClient(*self._rows(READ_TOMBSTONE, (client_id,))[0])
+
+    @_in_thread
+    def read_client(self, client_id: str) -> Client | None:
+        rows = self._rows(READ_ONE_CLIENT, (client_id,))
+        return _as_client(rows[0]) if rows else None
+
+    @_in_thread
+    def read_clients(self, client_ids: Iterable[str]) -> list[Client | DeletedClient]:
+        # One array of JSON, because a statement takes only so many parameters.
+        named = (json.dumps(list(client_ids)),)
+        with self._transaction("BEGIN"):
+            clients = self._rows(READ_CLIENTS_NAMED, named)
+            tombstones = self._rows(READ_TOMBSTONES_NAMED, named)
+        return [*map(_as_client, clients), *(DeletedClient(*row) for row in tombstones)]
+
+    @_in_thread
+    def list_clients(self) -> list[Client]:
+        return [_as_client(row) for row in self._rows(READ_CLIENTS_IN_ORDER)]
+
+    @_in_thread
+    def revisions(self) -> dict[str, int]:
+        return dict(self._rows(READ_REVISIONS))
+
+    @_in_thread
+    def write_records(self, records: Sequence[TokenRecord]) -> None:
+        # In the order of their names, so that neighbours in the index are written together.
+        rows = map(_record_values, sorted(records, key=attrgetter("name")))
+        with self._transaction(), driver_errors(self._path):
+            self._database.executemany(MERGE_RECORD, rows)
+
+    @_in_thread
+    def read_record(self, name: bytes) -> TokenRecord | None:
+        rows = self._rows(READ_RECORD, (name,))
+        return TokenRecord(*rows[0]) if rows else None
+
+    @_in_thread
+    def purge_records(self, expired_before_ms: int, limit: int) -> int:
+        return self._write(PURGE_RECORDS, (expired_before_ms, limit))
+
+    @_in_thread
+    def take_lease(self, name: str, holder: str, seconds: float) -> bool:
+        return self._write(TAKE_LEASE, (name, holder, int(seconds * 1000))) == 1
+
+    @_in_thread
+    def write_marks(self, incarnation: int, marks: Mapping[str, StreamMark]) -> None:
+        with self._transaction():
+            self._write(DROP_OTHER_MARKS, (incarnation,))
+            for stream, mark in marks.items():
+                self._write(WRITE_MARK, (incarnation, stream, *mark))
+
+    @_in_thread
+    def read_marks(self) -> tuple[int, dict[str, StreamMark]]:
+        rows = self._rows(READ_MARKS)
+        return (rows[0][0] if rows else 0), {stream: StreamMark(*mark) for _, stream, *mark in rows}
+
+    @_in_thread
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with driver_errors(self._path):
+                self._connection.close()
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        assert self._connection is not None, "open() comes first"
+        return self._connection
+
+    @contextlib.contextmanager
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        """All or nothing. By default it is the only writer from its first moment on, so that it never reads what is outdated."""
+        self._write(begin)
+        try:
+            yield
+            self._write("COMMIT")
+        finally:
+            # Some errors end the transaction by themselves.
+            if self._database.in_transaction:
+                self._write("ROLLBACK")
+
+    def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with driver_errors(self._path):
+            return self._database.execute(statement, values).fetchall()
+
+    def _write(self, statement: str, values: Sequence[Any] = ()) -> int:
+        """The number of rows that the statement itself wrote, without those of triggers."""
+        with driver_errors(self._path):
+            return self._database.execute(statement, values).rowcount
+
+    def _client(self, client_id: str) -> Client:
+        rows = self._rows(READ_ONE_CLIENT, (client_id,))
+        if not rows:
+            raise ClientMissing(client_id)
+        return _as_client(rows[0])
+
+
+_record_values = attrgetter(
+    "name", "kind", "incarnation", "client_id", "epoch", "scope", "issued_ms", "expires_ms", "used_ms", "revoked_ms", "voided_ms"
+)
+
+
+def _as_client(row: Sequence[Any]) -> Client:
+    client_id, scopes, digest, created_ms, second_digest, second_created_ms, enabled, *numbers = row
+    newer = () if second_digest is None else (Secret(second_digest, second_created_ms),)
+    return Client(client_id, tuple(scopes.split()), (Secret(digest, created_ms), *newer), bool(enabled), *numbers)
+
+
+def _client_values(client: Client) -> tuple[Any, ...]:
+    """What callers may set, in the order of INSERT_CLIENT and UPDATE_CLIENT."""
+    older, *newer = client.secrets
+    second = (newer[0].digest, newer[0].created_ms) if newer else (None, None)
+    lifetimes = (client.access_ttl_seconds, client.one_time_ttl_seconds)
+    return (" ".join(client.scopes), older.digest, older.created_ms, *second, int(client.enabled), *lifetimes)

@@ -1,0 +1,198 @@
+"""The live floor for tests, put together as an instance does it, and ways to wait for what only promises wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from authsvc.credentials import TokenKeys, secret_digest
+from authsvc.errors import Unavailable
+from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.directory import Directory
+from authsvc.live.forms import decode_event
+from authsvc.live.keys import STREAMS
+from authsvc.live.mirror import Mirror, Put
+from authsvc.live.pipeline import Address, Call, Pipeline
+from authsvc.live.tokens import LiveTokens
+from authsvc.metrics import Counts
+from authsvc.model import Client, DeletedClient, Kind, Secret, TokenEvent, TokenValue, Version
+from authsvc.promise import drive, settle
+from authsvc.settings import Settings, read_settings
+from authsvc.tokens import Credentials, Tokens
+from servers import DEADLINE_SECONDS, TOKEN_KEY
+
+SECRET = b"mYs3cretOfThisTest"
+IDENTITY = "store-of-the-test"
+
+
+def settings_of(port: int, **settings: str | int) -> Settings:
+    """Settings for the server on this port of loopback."""
+    given = {f"AUTH_{name.upper()}": str(value) for name, value in settings.items()}
+    return read_settings({"AUTH_REDIS_URL": f"redis://127.0.0.1:{port}/0", "AUTH_TOKEN_KEY": TOKEN_KEY, **given})
+
+
+async def answer(call: Call) -> Any:
+    """The reply of a call, for ordinary asyncio code; cancelling this abandons the call."""
+
+    async def wait() -> Any:
+        return await call
+
+    return await settle(wait())
+
+
+def refused(call: Call) -> bool:
+    """Whether a call is refused already, before anything else could happen."""
+    errors: list[Exception | None] = []
+
+    async def wait() -> Any:
+        return await call
+
+    if call.settled:
+        drive(wait(), lambda _, error: errors.append(error))
+    return bool(errors) and isinstance(errors[0], Unavailable)
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    """Let the loop run until the condition holds; AssertionError with `what` after the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
+        await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def redis_client(port: int) -> AsyncIterator[RedisClient]:
+    """The client for everything that is not hot, as the service connects it."""
+    redis = connect_redis(settings_of(port))
+    try:
+        yield redis
+    finally:
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Pipeline]:
+    """A pipeline with one connection that is not made again."""
+    pipeline = Pipeline(Address("127.0.0.1", port, **address), timeout_seconds)
+    await pipeline.connect()
+    try:
+        yield pipeline
+    finally:
+        await pipeline.close()
+
+
+@asynccontextmanager
+async def kept_connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Pipeline]:
+    """A pipeline that connects by itself and again whenever the connection is lost; it may be down at first."""
+    pipeline = Pipeline(Address("127.0.0.1", port, **address), timeout_seconds)
+    pipeline.start()
+    try:
+        yield pipeline
+    finally:
+        await pipeline.close()
+
+
+async def is_up(pipeline: Pipeline, seconds: float = DEADLINE_SECONDS) -> None:
+    """Wait until the pipeline's server answers."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            await answer(pipeline.ask_version())
+        except Unavailable:
+            assert time.monotonic() < deadline, f"not in {seconds:.0f} s: the pipeline is connected"
+            await asyncio.sleep(0.002)
+        else:
+            return
+
+
+@dataclass
+class Instance:
+    """One instance of the service below HTTP. Its directory is refreshed when an answer needs it, by no tick."""
+
+    redis: RedisClient
+    pipeline: Pipeline
+    live: LiveTokens
+    directory: Directory
+    tokens: Tokens
+    mirror: Mirror
+    counts: Counts = field(default_factory=Counts)
+
+    async def issue(self, client_id: str = "alpha", kind: Kind = Kind.ACCESS, scopes: Sequence[str] = ()) -> bytes:
+        """A token of this client, by its secret."""
+        issued = await settle(self.tokens.issue(Credentials(client_id, SECRET), kind, tuple(scopes)))
+        return issued.token
+
+    async def validate(self, token: bytes, *scopes: str) -> TokenValue:
+        """What a validate answers."""
+        return (await settle(self.tokens.validate(token, scopes))).value
+
+    async def introspect(self, token: bytes, client_id: str = "alpha") -> TokenValue | None:
+        """What an introspect answers."""
+        found = await settle(self.tokens.introspect(Credentials(client_id, SECRET), token))
+        return None if found is None else found.value
+
+    async def revoke(self, token: bytes, client_id: str = "alpha") -> None:
+        """Revoke as this client."""
+        await settle(self.tokens.revoke(Credentials(client_id, SECRET), token))
+
+    async def change(self, *records: Client | DeletedClient) -> None:
+        """Bring changes into force, as a command does after they were stored."""
+        results = await self.mirror.put(records)
+        assert {result.outcome for result in results} == {Put.DONE}
+        assert await self.mirror.raise_versions(results[-1].version)
+
+
+@asynccontextmanager
+async def open_instance(port: int, clock: Callable[[], float] = time.time) -> AsyncIterator[Instance]:
+    """An instance that is connected and has loaded the directory, if there is a mirror."""
+    settings = settings_of(port)
+    redis = connect_redis(settings)
+    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    directory = Directory(redis)
+    live = LiveTokens(pipeline)
+    counts = Counts()
+    tokens = Tokens(TokenKeys(settings.issuing_key(), settings.accepted_keys()), live, directory, counts, clock)
+    try:
+        await pipeline.connect()
+        await directory.refresh()
+        yield Instance(redis, pipeline, live, directory, tokens, Mirror(redis), counts)
+    finally:
+        await directory.close()
+        await pipeline.close()
+        await redis.aclose()
+
+
+@asynccontextmanager
+async def open_instances(port: int, count: int) -> AsyncIterator[list[Instance]]:
+    """Several instances over one server."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_instance(port)) for _ in range(count)]
+
+
+async def build(port: int, *records: Client | DeletedClient, number: int = 1) -> Version:
+    """A complete mirror of these clients."""
+    async with redis_client(port) as redis:
+        version = await Mirror(redis).build(records, number, IDENTITY)
+    assert version is not None
+    return version
+
+
+def client(client_id: str = "alpha", revision: int = 1, **changes: Any) -> Client:
+    """A client whose secret is SECRET."""
+    values: dict[str, Any] = {"scopes": ("read", "write"), "secrets": (Secret(secret_digest(SECRET), 1_790_000_000_000),), "epoch": 1}
+    return Client(id=client_id, revision=revision, **{**values, **changes})
+
+
+async def events(redis: RedisClient) -> list[TokenEvent]:
+    """Everything that stands in the 16 streams."""
+    return [decode_event(fields[b"e"]) for stream in STREAMS for _, fields in await redis.xrange(stream)]
+
+
+async def now_ms(redis: RedisClient) -> int:
+    """The server's own time."""
+    seconds, microseconds = await redis.time()
+    return int(seconds * 1000 + microseconds // 1000)

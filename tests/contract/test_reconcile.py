@@ -1,0 +1,376 @@
+"""The writer's pass over all clients, with a real Redis and a real record store that are changed under its feet."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from authsvc.clients import Change, Clients
+from authsvc.errors import OperatorError
+from authsvc.live.backlog import Backlog
+from authsvc.live.connect import connect_redis
+from authsvc.live.directory import Directory
+from authsvc.live.keys import BUILD, CLIENTS, LOG, STREAMS, VERSIONS
+from authsvc.live.mirror import Mirror
+from authsvc.model import Client, DeletedClient
+from authsvc.reconcile import Reconciler
+from authsvc.records.sqlite import SqliteStore
+from authsvc.settings import read_settings
+from servers import RedisServer
+
+Step = Callable[[], Awaitable[None]]
+
+
+class PausedStore(SqliteStore):
+    """A store whose reader is overtaken: `between` runs after the clients were read and before they are used."""
+
+    between: Step | None = None
+
+    async def read_clients(self, client_ids: Iterable[str]) -> list[Client | DeletedClient]:
+        found = await super().read_clients(client_ids)
+        between, self.between = self.between, None
+        if between is not None:
+            await between()
+        return found
+
+
+class World:
+    """A record store, a Redis, the writer's reconciler, an instance's directory, and the commands."""
+
+    def __init__(self, redis: Any, store: PausedStore, holder: str = "writer") -> None:
+        self.redis = redis
+        self.store = store
+        self.mirror = Mirror(redis)
+        self.reconciler = Reconciler(store, self.mirror, Directory(redis), Backlog(redis, holder), holder)
+        self.instance = Directory(redis)
+        self.clients = Clients(store, self.mirror)
+
+    async def seen(self) -> set[str]:
+        """The clients that an instance sees now; it must have a complete mirror."""
+        await self.instance.refresh()
+        assert self.instance.loaded
+        return {client_id for client_id in self.instance.revisions if self.instance.get(client_id)}
+
+    async def versions(self) -> list[str]:
+        return [str(version) for version in await self.mirror.versions()]
+
+
+@asynccontextmanager
+async def world(redis_server: RedisServer, path: Path) -> AsyncIterator[World]:
+    redis = connect_redis(read_settings({"AUTH_REDIS_URL": redis_server.url}))
+    store = PausedStore(path)
+    await store.open()
+    try:
+        yield World(redis, store)
+    finally:
+        await store.close()
+        await redis.aclose()
+
+
+def in_world(redis_server: RedisServer, path: Path, story: Callable[[World], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with world(redis_server, path) as found:
+            await story(found)
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "records.db"
+
+
+async def command(world: World, change: Awaitable[Change]) -> Change:
+    """Run a command beside a writer that makes its pass again and again."""
+    task = asyncio.ensure_future(change)
+    while not task.done():
+        await world.reconciler.run_once()
+        await asyncio.wait([task], timeout=0.05)
+    return await task
+
+
+def test_an_empty_store_has_a_complete_mirror_of_no_clients(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        assert await world.seen() == set()
+        assert len(set(await world.versions())) == 1
+
+    in_world(redis_server, path, story)
+
+
+def test_a_command_is_in_force_when_it_returns(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        added = await world.clients.add("c1", ["read"])
+        assert added.in_force
+        assert await world.seen() == {"c1"}
+        assert len(set(await world.versions())) == 1, "every tag has home's version"
+
+    in_world(redis_server, path, story)
+
+
+def test_a_command_waits_for_a_mirror_that_is_not_there_yet(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        added = await command(world, world.clients.add("c1", ["read"]))
+        assert added.in_force
+        assert await world.seen() == {"c1"}
+
+    in_world(redis_server, path, story)
+
+
+def test_a_command_says_that_its_change_is_not_in_force_without_a_writer(
+    redis_server: RedisServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authsvc.clients.IN_FORCE_SECONDS", 0.3)
+
+    async def story(world: World) -> None:
+        added = await world.clients.add("c1", ["read"])
+        assert not added.in_force
+        assert added.secret, "a secret that is stored is told"
+
+    in_world(redis_server, path, story)
+
+
+def test_plain_sql_by_a_dba_reaches_the_mirror(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        for client_id in ("c1", "c2", "c3"):
+            await world.clients.add(client_id, ["read"])
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE clients SET enabled = 0 WHERE client_id = 'c1'")
+            connection.execute("DELETE FROM clients WHERE client_id = 'c2'")
+        connection.close()
+        await world.reconciler.run_once()
+        assert await world.seen() == {"c1", "c3"}
+        known = world.instance.get("c1")
+        assert known is not None
+        assert not known.enabled
+        assert world.reconciler.rebuilds == 1, "a change is no reason for a new incarnation"
+
+    in_world(redis_server, path, story)
+
+
+def test_a_writer_that_was_overtaken_does_not_bring_back_an_older_row(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE clients SET scopes = 'read write' WHERE client_id = 'c1'")
+        connection.close()
+
+        async def overtake() -> None:
+            await world.clients.disable("c1")
+
+        world.store.between = overtake
+        await world.reconciler.run_once()
+        await world.seen()
+        known = world.instance.get("c1")
+        assert known is not None
+        assert not known.enabled, "the command's newer row stays"
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.parametrize("reached", range(4))
+def test_a_command_killed_between_its_steps_is_finished_by_the_writer(redis_server: RedisServer, path: Path, reached: int) -> None:
+    """Killed after storing, after mirroring, after raising one tag, after raising most."""
+
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        stored = await world.store.delete_client("c1")
+        if reached >= 1:
+            version = (await world.mirror.put([stored]))[0].version
+            raised = {2: 1, 3: 14}.get(reached, 0)
+            for key in VERSIONS[1 : 1 + raised]:
+                await world.redis.set(key, version)
+        await world.reconciler.run_once()
+        assert await world.seen() == set()
+        assert len(set(await world.versions())) == 1
+
+    in_world(redis_server, path, story)
+
+
+def test_a_flush_in_the_middle_of_a_build_never_leaves_half_a_mirror(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        for number in range(3):
+            await world.store.add_client(_client(f"c{number}"))
+
+        async def flush() -> None:
+            await world.redis.flushall()
+
+        world.store.between = flush
+        await world.reconciler.run_once()
+        assert await world.seen() == {"c0", "c1", "c2"}, "a flush before the build's first step does no harm"
+        build = world.mirror.build
+        records = await world.store.read_clients(["c0", "c1", "c2"])
+
+        async def flush_later() -> None:
+            while not await world.redis.exists(CLIENTS) or not await world.redis.exists(BUILD):
+                await asyncio.sleep(0)
+            await world.redis.flushall()
+
+        flushing = asyncio.create_task(flush_later())
+        built = await build(records * 300, 7, "identity")
+        await flushing
+        assert built is None
+        await world.instance.refresh()
+        assert not world.instance.loaded, "nobody is told of half a mirror"
+        await world.reconciler.run_once()
+        assert await world.seen() == {"c0", "c1", "c2"}
+
+    in_world(redis_server, path, story)
+
+
+def test_a_trimmed_log_costs_a_full_reload_and_nothing_else(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        assert await world.seen() == {"c1"}
+        await world.clients.add("c2", ["read"])
+        await world.clients.add("c3", ["read"])
+        await world.redis.xtrim(LOG, maxlen=1, approximate=False)
+        reloads = world.instance.full_reloads
+        assert await world.seen() == {"c1", "c2", "c3"}
+        assert world.instance.full_reloads == reloads + 1
+
+    in_world(redis_server, path, story)
+
+
+def test_another_record_store_ends_every_older_token(redis_server: RedisServer, path: Path, tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        before = (await world.mirror.versions())[0]
+        assert before is not None
+        async with _other(redis_server, tmp_path / "other.db") as other:
+            await other.reconciler.run_once()
+            after = (await other.mirror.versions())[0]
+            assert after is not None
+            assert after.number > before.number
+            assert await other.seen() == set()
+
+    in_world(redis_server, path, story)
+
+
+def test_an_older_copy_of_the_record_store_is_noticed(redis_server: RedisServer, path: Path, tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        copy = tmp_path / "copy.db"
+        with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        await world.clients.disable("c1")
+        before = (await world.mirror.versions())[0]
+        async with _other(redis_server, copy) as restored:
+            with pytest.raises(OperatorError, match="refused"):
+                await restored.clients.enable("c1")
+            await restored.reconciler.run_once()
+            after = (await restored.mirror.versions())[0]
+            assert before is not None
+            assert after is not None
+            assert after.number > before.number
+            await restored.seen()
+            known = restored.instance.get("c1")
+            assert known is not None
+            assert known.enabled, "the restored store is the truth now"
+
+    in_world(redis_server, path, story)
+
+
+def test_a_restored_store_that_draws_the_same_revisions_again_is_noticed(redis_server: RedisServer, path: Path, tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        copy = tmp_path / "copy.db"
+        with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+            source.execute("UPDATE clients SET enabled = 0")
+            target.execute("UPDATE clients SET scopes = 'write'")
+        source.close()
+        target.close()
+        await world.reconciler.run_once()
+        async with _other(redis_server, copy) as restored:
+            await restored.reconciler.run_once()
+            await restored.seen()
+            known = restored.instance.get("c1")
+            assert known is not None
+            assert known.record.scopes == ("write",)
+
+    in_world(redis_server, path, story)
+
+
+def test_a_lost_tag_starts_a_new_incarnation(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        before = (await world.mirror.versions())[0]
+        await world.redis.delete(VERSIONS[9])
+        await world.reconciler.run_once()
+        after = (await world.mirror.versions())[0]
+        assert before is not None
+        assert after is not None
+        assert after.number > before.number
+
+    in_world(redis_server, path, story)
+
+
+def test_streams_that_ran_back_start_a_new_incarnation_and_are_kept(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.redis.xadd(STREAMS[3], {"e": "x"}, id="5-1")
+        await world.redis.xadd(STREAMS[3], {"e": "y"}, id="5-2")
+        await world.reconciler.run_once()
+        await world.reconciler.keep_marks()
+        before = (await world.mirror.versions())[0]
+        await world.redis.delete(STREAMS[3])
+        await world.redis.xadd(STREAMS[3], {"e": "x"}, id="5-1")
+        fresh = World(world.redis, world.store, "another writer")
+        await world.store.take_lease("incarnation", "writer", 0)
+        await fresh.reconciler.run_once()
+        after = (await world.mirror.versions())[0]
+        assert before is not None
+        assert after is not None
+        assert after.number > before.number, "a writer that has just begun knows the marks from the record store"
+        assert await world.redis.xlen(STREAMS[3]) == 1, "what the stream holds is still drained"
+
+    in_world(redis_server, path, story)
+
+
+def test_twenty_thousand_clients_and_a_change_among_them(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        with sqlite3.connect(path) as connection:
+            connection.executemany(
+                "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled,"
+                " access_ttl_seconds, one_time_ttl_seconds) VALUES (?, 'read', ?, 0, 1, 60, 60)",
+                ((f"c{number}", b"d" * 32) for number in range(20_000)),
+            )
+        connection.close()
+        await world.reconciler.run_once()
+        assert len(await world.seen()) == 20_000
+        reloads = world.instance.full_reloads
+        for number in range(100):
+            await world.clients.disable(f"c{number}")
+        assert len(await world.seen()) == 20_000
+        assert world.instance.full_reloads == reloads, "100 changes are followed, not loaded again"
+
+    in_world(redis_server, path, story)
+
+
+def _client(client_id: str) -> Client:
+    from authsvc.model import Secret
+
+    return Client(client_id, ("read",), (Secret(b"d" * 32, 0),))
+
+
+@asynccontextmanager
+async def _other(redis_server: RedisServer, path: Path) -> AsyncIterator[World]:
+    async with world(redis_server, path) as found:
+        yield found
