@@ -6,13 +6,13 @@ import json
 import os
 import secrets
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
 import redis.asyncio
-from fastapi import FastAPI, Form, HTTPException
+from fastapi import Depends, FastAPI, Form, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from fastapi import Depends
 
 REDIS_URL = os.environ["BENCH_REDIS_URL"]
 KEY = os.environ["BENCH_KEY"].encode()
@@ -20,7 +20,7 @@ CLIENTS = {"bench": (hashlib.sha256(os.environ["BENCH_SECRET"].encode()).digest(
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI):
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Connect for as long as the app lives."""
     app.state.redis = redis.asyncio.from_url(REDIS_URL)
     yield

@@ -17,17 +17,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
 from authsvc.credentials import new_secret, secret_digest
 from authsvc.live.connect import connect_redis
 from authsvc.live.mirror import Mirror
 from authsvc.model import Client, Secret
 from authsvc.settings import read_settings
-from bench.processes import BenchError, Process
 from localstack.servers import find_redis
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.processes import BenchError, Process
 
 SERVICE_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 64
@@ -113,8 +113,8 @@ def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
 
     try:
         console.print("Starting Redis, the service and the references ...")
-        redis_command = [str(find_redis().path), "--port", str(ports["redis"]), "--bind", "127.0.0.1", "--dir", str(folder), *persistence]
-        start(LOAD_CORE, "redis", *redis_command)
+        listen = ["--bind", "127.0.0.1", "--port", str(ports["redis"]), "--dir", str(folder)]
+        start(LOAD_CORE, "redis", str(find_redis().path), *listen, *persistence)
         secret = asyncio.run(_prepare_when_up())
         authorization = "Basic " + base64.b64encode(f"bench:{secret}".encode()).decode()
         python = sys.executable

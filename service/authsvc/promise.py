@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
 
 class Promise(Generic[T]):
-    """A value that comes later. Settled once; anything after that is ignored. Awaited by at most one coroutine."""
+    """A value that comes later. Settled once; anything after that is ignored. Awaited by at most one coroutine.
 
-    __slots__ = ("_error", "_resume", "_value", "settled")
+    It may be awaited by a coroutine that is driven and by an asyncio task alike: for a task it has what asyncio asks of a
+    future (`asyncio.isfuture`), without being one.
+    """
+
+    __slots__ = ("_asyncio_future_blocking", "_error", "_resume", "_value", "settled")
 
     def __init__(self) -> None:
         self.settled = False
-        self._resume: Callable[[], None] | None = None
+        self._resume: Callable[[], object] | None = None
         self._value: T | None = None
         self._error: BaseException | None = None
 
@@ -41,16 +47,36 @@ class Promise(Generic[T]):
             if self._resume is not None:
                 self._resume()
 
-    def when_settled(self, resume: Callable[[], None]) -> None:
+    def when_settled(self, resume: Callable[[], object]) -> None:
         """Have `resume` called when the promise is settled; only for the one who drives the coroutine."""
         self._resume = resume
 
-    def __await__(self) -> Generator[Promise[Any], None, T]:
-        if not self.settled:
-            yield self
+    def result(self) -> T:
+        """What the promise was settled with."""
         if self._error is not None:
             raise self._error
         return cast(T, self._value)
+
+    def __await__(self) -> Generator[Promise[Any], None, T]:
+        if not self.settled:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop of the task that awaits."""
+        return asyncio.get_running_loop()
+
+    def add_done_callback(self, callback: Callable[..., object], *, context: Context | None = None) -> None:
+        """Wake the task that awaits; by the loop, for one task must not run inside another."""
+        self._resume = partial(asyncio.get_running_loop().call_soon, callback, self, context=context)
+
+    def cancel(self, msg: object = None) -> bool:
+        """Settle with a cancellation, when the task that awaits is cancelled."""
+        if self.settled:
+            return False
+        self.reject(asyncio.CancelledError())
+        return True
 
 
 def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None, Exception | None], None]) -> None:
@@ -74,16 +100,5 @@ def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None,
 
 
 async def settle(coroutine: Coroutine[Promise[Any], None, T]) -> T:
-    """Drive such a coroutine from ordinary asyncio code."""
-    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-    def done(value: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(cast(T, value))
-        else:
-            future.set_exception(error)
-
-    drive(coroutine, done)
-    return await future
+    """Run such a coroutine to its end from ordinary asyncio code."""
+    return await cast(Coroutine[Any, Any, T], coroutine)

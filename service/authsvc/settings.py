@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from authsvc.errors import OperatorError
 
@@ -26,7 +27,7 @@ _MAKE_A_KEY = "make one with: python3 -c 'import secrets; print(secrets.token_ur
 class Settings(BaseSettings):
     """What an operator may set. The variable is the field's name in capitals with the prefix `AUTH_`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, allow_inf_nan=False)
 
     issuer: str = Field("http://127.0.0.1:8080", description="Base URL that clients use; `issuer` of the discovery document (RFC 8414).")
     host: str = Field("127.0.0.1", description="Address of the public socket.")
@@ -51,9 +52,8 @@ class Settings(BaseSettings):
     redis_timeout_ms: int = Field(
         1000, ge=50, le=60000, description="A request that Redis has not answered after this long is refused with 503."
     )
-    redis_ca_file: Path | None = Field(None, description="CA bundle for `rediss://`, instead of the system's.")
+    redis_ca_file: FilePath | None = Field(None, description="CA bundle for `rediss://`, instead of the system's.")
 
-    request_timeout_ms: int = Field(1800, ge=100, le=60000, description="Longest time one request may take inside the service.")
     ready_grace_seconds: float = Field(2.0, ge=0, le=60, description="`/ready` turns 503 once Redis has been out of reach for this long.")
     drain_seconds: float = Field(5.0, ge=0, le=300, description="How long a stopping instance goes on listening with `/ready` red.")
     keep_alive_seconds: int = Field(
@@ -84,6 +84,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
     access_log: bool = Field(False, description="Log a line for each request.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what `read_settings` hands over: it alone reads the environment."""
+        return (init_settings,)
+
     @field_validator("token_key", "token_key_accepted")
     @classmethod
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
@@ -106,18 +113,17 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("redis", "rediss") or not parts.hostname:
+        # urlsplit's own words may quote the password.
+        if not _is_url(url, "redis", "rediss"):
             raise ValueError("must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB")
-        if not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+        if not re.fullmatch(r"/?[0-9]*", urlsplit(url).path):
             raise ValueError("must end in a database number, such as /0")
         return url
 
     @field_validator("issuer")
     @classmethod
     def _issuer_url(cls, issuer: str) -> str:
-        parts = urlsplit(issuer)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if not _is_url(issuer, "http", "https"):
             raise ValueError("must be an http or https URL without query or fragment")
         return issuer.rstrip("/")
 
@@ -180,6 +186,15 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate({name.lower(): value for name, value in values.items()})
     except ValidationError as error:
         raise OperatorError(_sentence(error)) from None
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    """Whether it is a URL of one of these schemes with a host, a port if any, and no query or fragment."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0 and not parts.query and not parts.fragment
+    except ValueError:
+        return False
 
 
 def _sentence(error: ValidationError) -> str:

@@ -205,7 +205,8 @@ class Tokens:
         call = self._live.read(name)
         reply = await call
         self._count(reply)
-        await self._directory.reach(call.version)
+        if call.version != self._directory.current:
+            await self._directory.reach(call.version)
         value = decode(reply)
         if isinstance(value, TokenValue) and self._lives(value):
             return value

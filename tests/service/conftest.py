@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
 from localstack import Stack, StackState
 from localstack.ports import free_base_port
 

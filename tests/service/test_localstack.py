@@ -18,10 +18,9 @@ from typing import Any
 
 import psutil
 import pytest
-from servers import wait_until
-
 from localstack.layout import ROOT
 from localstack.ports import free_base_port
+from servers import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -150,7 +149,8 @@ def test_the_printed_curl_lines_get_validate_and_revoke_a_token(running: Command
     lines = [line for line in printed if "curl" in line]
     assert len(lines) == 3
     script = "\n".join((*lines, lines[1]))
-    token, valid, revoked, refused = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True).stdout.split("\n")[:4]
+    answers = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=30, check=True).stdout
+    token, valid, revoked, refused = answers.splitlines()
     assert token.startswith("at_")
     assert json.loads(valid)["active"] is True
     assert json.loads(revoked) == {"message": "Token revoked"}
@@ -192,8 +192,8 @@ def test_a_killed_process_is_started_again(running: CommandLine, name: str) -> N
     before = running.state["pids"][name]
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: running.state["pids"][name] not in (before, 0), f"stack.json has the new {name}")
-    base_url, management = running.state["base_url"], running.state["management"]
-    wait_until(lambda: status(f"{base_url}/health") == 200 and all(status(f"{url}/ready") == 200 for url in management), "all ready", seconds=60)
+    questions = [f"{running.state['base_url']}/health", *(f"{url}/ready" for url in running.state["management"])]
+    wait_until(lambda: all(status(question) == 200 for question in questions), "all ready", seconds=60)
 
 
 def test_a_killed_nginx_leaves_no_worker_of_its_own_behind(running: CommandLine) -> None:

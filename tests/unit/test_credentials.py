@@ -58,6 +58,12 @@ def test_any_token_made_by_the_contract_is_recognised(random: bytes, prefix: byt
     assert KEYS.name(signed + spell(digest[:8])) == digest[8:]
 
 
+@pytest.mark.parametrize("prefix", [b"rt_", b"AT_", b"at-", b"\x00\x00\x00"])
+def test_a_token_of_another_prefix_is_unknown_though_its_checksum_is_right(prefix: bytes) -> None:
+    signed = prefix + spell(bytes(24))
+    assert KEYS.name(signed + spell(blake2b(signed, key=KEY, digest_size=28).digest()[:8])) is None
+
+
 @given(kinds, st.integers(0, 45), st.integers(0, 255))
 def test_any_other_character_makes_a_token_unknown(kind: Kind, position: int, character: int) -> None:
     token, _ = KEYS.new(kind)

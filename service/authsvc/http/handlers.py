@@ -54,8 +54,7 @@ class Handlers:
                 issued.expires_in,
                 issued.scope.encode("ascii"),
                 b',"one_time":true' if kind is Kind.ONE_TIME else b"",
-            ),
-            (b"pragma", b"no-cache"),
+            )
         )
 
     async def validate(self, request: Request) -> Response:

@@ -37,6 +37,7 @@ SCHEMAS: dict[str, JSON] = {
     ),
     "ValidateRequest": _object([], token=_TOKEN, scope=_SCOPE),
     "TokenOfClient": _object(["token"], token=_TOKEN, token_type_hint=_TEXT, **_CLIENT),
+    "RevokeRequest": _object([], token=_TOKEN, token_type_hint=_TEXT, **_CLIENT),
     "Active": _object(
         ["active"],
         active={"type": "boolean"},
@@ -65,6 +66,10 @@ _DESCRIPTIONS = {
 }
 
 
+OPTIONAL_BODIES = ("ValidateRequest", "RevokeRequest")
+"""Bodies that are not needed beside an `Authorization: Bearer`."""
+
+
 def _content(schema: str, *types: str) -> JSON:
     return {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}} for kind in types}
 
@@ -76,7 +81,7 @@ def _operation(summary: str, answer: str, refusals: tuple[int, ...], body: str |
     operation: JSON = {"summary": summary, "responses": answers, **more}
     if body is not None:
         content = _content(body, "application/x-www-form-urlencoded", "application/json")
-        operation["requestBody"] = {"required": body != "ValidateRequest", "content": content}
+        operation["requestBody"] = {"required": body not in OPTIONAL_BODIES, "content": content}
     return operation
 
 
@@ -97,7 +102,7 @@ PATHS: dict[str, JSON] = {
         "post": _operation("Validate a token", "Active", _JUDGE, "ValidateRequest", security=[_BEARER, {}]),
     },
     "/introspect": {"post": _operation("Introspect a token (RFC 7662)", "Active", _ISSUE, "TokenOfClient", security=[_BASIC, {}])},
-    "/revoke": {"post": _operation("Revoke a token (RFC 7009)", "Message", _ISSUE, "TokenOfClient", security=[_BASIC, _BEARER, {}])},
+    "/revoke": {"post": _operation("Revoke a token (RFC 7009)", "Message", _ISSUE, "RevokeRequest", security=[_BASIC, _BEARER, {}])},
     "/health": {"get": _operation("Liveness for balancers", "Health", (429, 431))},
 }
 

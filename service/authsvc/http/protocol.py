@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
@@ -28,12 +29,18 @@ class WireProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._in_head = False
         self._unfinished_bytes = 0
-        self._before: RequestResponseCycle | None = None
+        self._at_work: RequestResponseCycle | None = None
         self._ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         super().connection_made(transport)
         self._expect_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._at_work is not None:
+            # uvicorn tells only the newest request, and an earlier one would write to nobody.
+            self._at_work.disconnected = True
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._ending:
@@ -87,12 +94,14 @@ class WireProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        before = self.cycle
         super().on_headers_complete()
         self._in_head = False
-        self._before = before
         # Trailers are reported as headers are, but must not become any (RFC 9110, 6.5.1): they go to a list of their own.
         self.headers = []
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _finish_owed(self) -> bool:
         """Take no further request, drop one that is not whole, and hang up after the answers owed; False when none is."""
@@ -100,10 +109,10 @@ class WireProtocol(HttpToolsProtocol):
         if last is None:
             return False
         if not self._in_head and last.more_body and not last.response_started:
-            if self._before is None or self._before.response_complete:
+            if self._at_work is last or self._at_work is None:
                 return False
             self.pipeline.popleft()
-            self.cycle = last = self._before
+            self.cycle = last = self.pipeline[0][0] if self.pipeline else self._at_work
         if last.response_complete:
             return False
         last.keep_alive = False

@@ -106,21 +106,22 @@ def form_parameters(text: bytes) -> dict[str, str]:
     """Parse application/x-www-form-urlencoded in UTF-8."""
     parameters: dict[str, str] = {}
     seen: set[str] = set()
-    for pair in text.split(b"&"):
-        if not pair:
-            continue
-        raw_name, _, raw_value = pair.partition(b"=")
-        name, value = _form_text(raw_name), _form_text(raw_value)
-        _put(parameters, seen, name, value)
+    # Most bodies have nothing encoded in them, and are decoded once instead of name by name.
+    plain = b"%" not in text and b"+" not in text
+    pairs = [pair.partition("=") for pair in _text(text).split("&")] if plain else _encoded_pairs(text)
+    for name, equals, value in pairs:
+        if name or equals:
+            _put(parameters, seen, name, value)
     return parameters
 
 
+def _encoded_pairs(text: bytes) -> list[tuple[str, str, str]]:
+    pairs = [pair.partition(b"=") for pair in text.split(b"&")]
+    return [(_form_text(name), equals.decode("ascii"), _form_text(value)) for name, equals, value in pairs]
+
+
 def _form_text(raw: bytes) -> str:
-    if b"+" in raw:
-        raw = raw.replace(b"+", b" ")
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
-    return _text(raw)
+    return _text(unquote_to_bytes(raw.replace(b"+", b" ")))
 
 
 def _text(raw: bytes) -> str:

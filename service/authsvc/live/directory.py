@@ -53,7 +53,8 @@ class Directory:
         self._clients: dict[str, KnownClient] = {}
         self._revisions: dict[str, int] = {}
         self._version: Version | None = None
-        self._stamp: bytes | None = None
+        self.current: bytes | None = None
+        """The version in memory as Redis spells it; None while there is none."""
         self._waiting: list[tuple[Version, Promise[None], float]] = []
         self._reloading: asyncio.Task[None] | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -76,9 +77,9 @@ class Directory:
 
     def stamp(self) -> bytes:
         """The version in memory as Redis spells it, to judge by; Unavailable when there is none."""
-        if self._stamp is None:
+        if self.current is None:
             raise Unavailable("The client directory is not loaded.")
-        return self._stamp
+        return self.current
 
     def incarnation(self) -> int:
         """The number of the incarnation in memory."""
@@ -100,7 +101,7 @@ class Directory:
 
     async def reach(self, seen: bytes | None) -> None:
         """Wait until the directory is at least as new as `seen`; Unavailable if that cannot be had soon."""
-        if seen == self._stamp and seen is not None:
+        if seen == self.current and seen is not None:
             return
         if seen is None:
             self._forget()
@@ -199,7 +200,8 @@ class Directory:
             ids = list(changed)
             records = await self._redis.hmget(CLIENTS, ids)
             present = [(client_id.encode(), record) for client_id, record in zip(ids, records, strict=True) if record is not None]
-            if len(present) < len(ids):
+            # Without a version the directory was dropped while we asked: what is left in memory is not whole.
+            if self._version is None or len(present) < len(ids):
                 return False
             self._apply(present, self._clients, self._revisions)
             self._set_version(version._replace(change=change))
@@ -217,12 +219,12 @@ class Directory:
 
     def _set_version(self, version: Version) -> None:
         self._version = version
-        self._stamp = str(version).encode("ascii")
+        self.current = str(version).encode("ascii")
 
     def _forget(self) -> None:
         if self._version is not None:
             log.warning("directory dropped: redis has no complete mirror")
-        self._version = self._stamp = None
+        self._version = self.current = None
         self._clients, self._revisions = {}, {}
 
     def _settle(self, refuse_all: bool = False) -> None:
@@ -230,12 +232,16 @@ class Directory:
         now = asyncio.get_running_loop().time()
         waiting, self._waiting = self._waiting, []
         for wanted, arrived, deadline in waiting:
-            if self._version is not None and self._version.covers(wanted):
-                arrived.resolve(None)
-            elif refuse_all or now >= deadline or self._version is None:
-                arrived.reject(Unavailable("The client directory is behind."))
-            else:
-                self._waiting.append((wanted, arrived, deadline))
+            try:
+                if self._version is not None and self._version.covers(wanted):
+                    arrived.resolve(None)
+                elif refuse_all or now >= deadline or self._version is None:
+                    arrived.reject(Unavailable("The client directory is behind."))
+                else:
+                    self._waiting.append((wanted, arrived, deadline))
+            except Exception:
+                # One caller's continuation failed; the others go on all the same.
+                log.exception("a caller of the directory failed")
 
 
 def _parse(text: bytes) -> Version:

@@ -59,7 +59,7 @@ def decode_event(stored: bytes) -> TokenEvent:
     event = stored[1:2].decode("latin-1")
     name = stored[2 : 2 + NAME_BYTES]
     at_ms, space, token = stored[2 + NAME_BYTES :].partition(b" ")
-    if event not in _EVENTS or not space or not at_ms.isdigit():
+    if event not in _EVENTS or not space or not at_ms.isdigit() or len(at_ms) > 20:
         raise Malformed("stream entry")
     value = decode_token(token)
     if not isinstance(value, TokenValue):
@@ -83,10 +83,12 @@ def encode_client(client: Client | DeletedClient) -> bytes:
 
 def decode_client(client_id: str, stored: bytes) -> Client | DeletedClient:
     """Read a client record of the mirror."""
-    if stored[:2] != b"1 ":
+    if stored[:1] != b"1":
         raise _stranger(stored)
     try:
-        _, revision, status, *rest = stored.decode("ascii").split(" ")
+        form, revision, status, *rest = stored.decode("ascii").split(" ")
+        if form != "1":
+            raise Malformed("client record: no space after the form number")
         if status == "x" and not rest:
             return DeletedClient(client_id, int(revision))
         epoch, access_ttl, one_time_ttl, secrets, *scopes = rest
@@ -120,7 +122,10 @@ def decode_change(stored: bytes) -> str:
     """The id of the client that changed."""
     if stored[:1] != b"1":
         raise _stranger(stored)
-    return stored[1:].decode("ascii")
+    try:
+        return stored[1:].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"change-log entry: {error}") from error
 
 
 def _stranger(stored: bytes) -> Exception:

@@ -11,7 +11,7 @@ from authsvc.errors import OperatorError
 from authsvc.live.connect import RedisClient
 from authsvc.live.forms import encode_change, encode_client
 from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS
-from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, MIRROR, RAISE, Script
+from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, BUILD_TAG, MIRROR, RAISE, Script
 from authsvc.model import Client, DeletedClient, Version
 
 LOG_LENGTH = 10_000
@@ -115,7 +115,8 @@ class Mirror:
                 return None
         version = Version(number, token_hex(4), 0)
         for key in VERSIONS[1:]:
-            await self._redis.set(key, str(version))
+            if await self._run(BUILD_TAG, (key,), (str(version),)) != b"done":
+                return None
         closing = (mark, len(records), str(version), number, identity)
         closed = await self._run(BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE), closing)
         return version if closed == b"done" else None

@@ -139,6 +139,18 @@ return 'done'
 """
 )
 
+BUILD_TAG = Script(
+    """
+-- Give another tag the version of the mirror that is about to be closed. KEYS version. ARGV version.
+-- A newer incarnation stays: then this build stood still and was overtaken.
+local held = redis.call('GET', KEYS[1])
+local held_number = held and string.match(held, '^(%d+)%-') or '0'
+if tonumber(held_number) > tonumber(string.match(ARGV[1], '^(%d+)%-')) then return 'lost' end
+redis.call('SET', KEYS[1], ARGV[1])
+return 'done'
+"""
+)
+
 BUILD_CLOSE = Script(
     """
 -- Close a mirror: only the build that began it, and only with every record there.
