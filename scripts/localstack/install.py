@@ -104,7 +104,7 @@ def _pip(arguments: list[str], what: str, packages: int) -> None:
         assert pip.stdout is not None
         for line in pip.stdout:
             output.append(line)
-            if named := re.match(r"(?:Collecting|Requirement already satisfied:) ([\w.-]+)", line):
+            if named := re.match(r"(?:Collecting |Requirement already satisfied: |Processing (?:[^(]*/)?)([\w.-]+)", line):
                 found += 1
                 _say(f"fetching packages: {found} of {max(packages, found)} ({named[1]})")
             elif line.startswith("Installing collected packages"):
@@ -121,8 +121,8 @@ def _reason(output: str, what: str, log: Path) -> str:
     for pattern, sentence in _REASONS:
         if re.search(pattern, output):
             return sentence.format(root=ROOT, what=what, log=log)
-    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
-    return f"pip could not install {what}: {_last_line(chr(10).join(errors) or output)}; {log} has the details."
+    first = re.search(r"^ *error: *(.+)", output, re.MULTILINE | re.IGNORECASE)
+    return f"pip could not install {what}: {first[1] if first else _last_line(output)}; {log} has the details."
 
 
 def _last_line(text: str) -> str:

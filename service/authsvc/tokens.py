@@ -27,7 +27,7 @@ from authsvc.live.tokens import DONE, STALE, LiveTokens, decode, stored
 from authsvc.metrics import Counts
 from authsvc.model import Event, Kind, TokenValue, Tombstone
 
-ATTEMPTS = 8
+ATTEMPTS = 50
 """How often a step is judged again because clients change faster than it gets through."""
 
 
@@ -205,7 +205,8 @@ class Tokens:
         call = self._live.read(name)
         reply = await call
         self._count(reply)
-        if call.version != self._directory.current:
+        # Two that are missing are equal too, and mean anything but up to date.
+        if call.version is None or call.version != self._directory.current:
             await self._directory.reach(call.version)
         value = decode(reply)
         if isinstance(value, TokenValue) and self._lives(value):

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from authsvc.credentials import TokenKeys, secret_digest
@@ -119,7 +119,8 @@ class Instance:
     directory: Directory
     tokens: Tokens
     mirror: Mirror
-    counts: Counts = field(default_factory=Counts)
+    keys: TokenKeys
+    counts: Counts
 
     async def issue(self, client_id: str = "alpha", kind: Kind = Kind.ACCESS, scopes: Sequence[str] = ()) -> bytes:
         """A token of this client, by its secret."""
@@ -155,11 +156,12 @@ async def open_instance(port: int, clock: Callable[[], float] = time.time) -> As
     directory = Directory(redis)
     live = LiveTokens(pipeline)
     counts = Counts()
-    tokens = Tokens(TokenKeys(settings.issuing_key(), settings.accepted_keys()), live, directory, counts, clock)
+    keys = TokenKeys(settings.issuing_key(), settings.accepted_keys())
+    tokens = Tokens(keys, live, directory, counts, clock)
     try:
         await pipeline.connect()
         await directory.refresh()
-        yield Instance(redis, pipeline, live, directory, tokens, Mirror(redis), counts)
+        yield Instance(redis, pipeline, live, directory, tokens, Mirror(redis), keys, counts)
     finally:
         await directory.close()
         await pipeline.close()

@@ -415,8 +415,7 @@ def test_secrets_and_tokens_are_not_logged(instance: OneInstance) -> None:
 
 
 def test_unknown_is_refused_and_readiness_tells(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {"ready_grace_seconds": 0.5, "drain_seconds": 1.5, "redis_timeout_ms": 300}
-    with starting_instance(tmp_path_factory.mktemp("starting"), **settings) as instance:
+    with starting_instance(tmp_path_factory.mktemp("starting"), drain_seconds=2.5) as instance:
         wait_until(lambda: listening(instance), "the instance listens")
         assert_refused(instance.manage("GET", "/ready"), 503, "temporarily_unavailable")
         assert_good(instance.manage("GET", "/live"), {"status": "ok"})
@@ -428,10 +427,11 @@ def test_unknown_is_refused_and_readiness_tells(tmp_path_factory: pytest.TempPat
 
         instance.redis.kill()
         killed = time.monotonic()
+        assert instance.manage("GET", "/ready").status == 200, "readiness bridges a short outage"
         assert_unavailable(instance, token)
         assert_unavailable(instance, one_time)
         wait_until(lambda: instance.manage("GET", "/ready").status == 503, "the grace is over", 5)
-        assert time.monotonic() - killed >= 0.4, "readiness bridges a short outage"
+        assert time.monotonic() - killed > 1.9
         wait_until(lambda: instance.metrics()["redis_up"] == 0, "the metric tells", 5)
 
         instance.redis.start()

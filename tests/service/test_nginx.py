@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,7 @@ def assert_refusal(answer: Answer, status: int, error: str, request_id: str | No
         assert list(said) == ["error", "error_description", "request_id"]
         assert (said["error"], said["request_id"]) == (error, answered_id)
         assert re.fullmatch(r"[A-Z].*\.", said["error_description"])
+        assert ("not well-formed" in said["error_description"]) == (status == 400)
 
 
 @pytest.fixture(scope="module")
@@ -288,6 +290,11 @@ def test_rate_limits_switched_on_by_an_included_file(fleet: StubFleet, tmp_path:
         assert first.result().status == 200
 
 
+def test_address_denied_by_an_included_file(fleet: StubFleet, tmp_path: Path) -> None:
+    with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, listen="deny all;") as server:
+        assert_refusal(ask(server.port, "GET", "/health"), 403, "access_denied")
+
+
 def test_body_that_does_not_arrive_ends_the_connection(nginx: NginxServer, fleet: StubFleet) -> None:
     before = len(fleet.requests)
     with pytest.raises(ConnectionResetError):  # nginx answers no 408
@@ -458,18 +465,20 @@ def test_sigquit_finishes_what_is_in_flight(fleet: StubFleet, tmp_path: Path) ->
 
 def test_reload_loses_no_request(fleet: StubFleet, tmp_path: Path) -> None:
     stop = threading.Event()
-    statuses = []
+    statuses: list[int] = []
 
     def keep_asking(port: int) -> None:
         while not stop.is_set():
             statuses.append(ask(port, "GET", "/health").status)
 
+    def more_than(count: int) -> bool:
+        return len(statuses) > count
+
     with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses) as server, ThreadPoolExecutor(1) as pool:
         asking = pool.submit(keep_asking, server.port)
         for _ in range(3):
             server.signal(signal.SIGHUP)
-            reached = len(statuses) + 30
-            wait_until(lambda reached=reached: len(statuses) > reached)
+            wait_until(partial(more_than, len(statuses) + 30))
         stop.set()
         asking.result()
     assert set(statuses) == {200}

@@ -89,6 +89,7 @@ def assert_hung_up_on(port: int, packets: Sequence[bytes], status: int, error: s
         assert [one.status for one in earlier] == [200] * after
         assert_refused(answer, status, error)
         assert answer.header("connection") == "close"
+        assert answer.header("date")
 
 
 # --- pieces and heaps

@@ -7,16 +7,15 @@ from pathlib import Path
 
 from localstack.display import curl_lines, show
 from localstack.layout import Layout
-from localstack.statefile import write_state
+from localstack.statefile import Pids, write_state
 from rich.console import Console
 
 SECRET = "pN3-[bold]x_8dZ-Sid-P_7_Vk3MOeJ3YrwXFlEF9Mh"
 
 
 def shown(tmp_path: Path) -> tuple[str, list[str]]:
-    state = write_state(
-        Layout(tmp_path, 10080, 4), "demo", SECRET, lambda: {"nginx": 1111111, "redis": 1111112, "writer": 1111113, "instances": [1, 2, 3, 4]}
-    )
+    pids: Pids = {"nginx": 1111111, "redis": 1111112, "writer": 1111113, "instances": [1, 2, 3, 4]}
+    state = write_state(Layout(tmp_path, 10080, 4), "demo", SECRET, lambda: pids)
     out = io.StringIO()
     show(Console(file=out, width=80), state, tmp_path)
     return out.getvalue(), curl_lines(state)

@@ -16,15 +16,18 @@ from localstack.layout import ROOT
 LOCK = "scripts/requirements.lock"
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout whose lock file asks for one small package."""
-    root = tmp_path / "a checkout"
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout without the service; one for all tests, because making its virtual environment takes seconds."""
+    root = tmp_path_factory.mktemp("install") / "a checkout"
     (root / "scripts").mkdir(parents=True)
     shutil.copytree(ROOT / "scripts" / "localstack", root / "scripts" / "localstack", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", root)
-    (root / LOCK).write_text(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
     return root
+
+
+def lock(root: Path, digest: str) -> None:
+    (root / LOCK).write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
 
 
 def install(root: Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -36,24 +39,29 @@ def install(root: Path, **env: str) -> subprocess.CompletedProcess[str]:
 def wheel(folder: Path) -> bytes:
     folder.mkdir()
     file = folder / "tiny-1.0-py3-none-any.whl"
+    members = {
+        "tiny.py": "",
+        "tiny-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+        "tiny-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    members["tiny-1.0.dist-info/RECORD"] = "".join(f"{name},,\n" for name in (*members, "tiny-1.0.dist-info/RECORD"))
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("tiny.py", "")
-        archive.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
-        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("tiny-1.0.dist-info/RECORD", "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\ntiny-1.0.dist-info/RECORD,,\n")
+        for name, text in members.items():
+            archive.writestr(name, text)
     return file.read_bytes()
 
 
-def test_no_network_is_one_sentence_after_the_steps(checkout: Path) -> None:
+def test_no_network_is_one_sentence(checkout: Path) -> None:
+    lock(checkout, "0" * 64)
     done = install(checkout, PIP_INDEX_URL="http://127.0.0.1:9/simple")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[0] == "making .venv"
     assert "check the network" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
 def test_another_package_than_the_locked_one_is_not_trusted(checkout: Path, tmp_path: Path) -> None:
     wheel(tmp_path / "wheels")
+    lock(checkout, "0" * 64)
     done = install(checkout, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
     assert done.returncode == 1
     assert "nothing was trusted" in done.stderr.splitlines()[-1]
@@ -62,9 +70,9 @@ def test_another_package_than_the_locked_one_is_not_trusted(checkout: Path, tmp_
 
 def test_packages_are_installed_as_locked_and_a_failure_after_them_is_named(checkout: Path, tmp_path: Path) -> None:
     digest = hashlib.sha256(wheel(tmp_path / "wheels")).hexdigest()
-    (checkout / LOCK).write_text(f"tiny==1.0 --hash=sha256:{digest}\n")
+    lock(checkout, digest)
     done = install(checkout, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path / "wheels"))
-    assert "fetching packages: 1 of 1 (tiny)" in done.stderr
+    assert "fetching packages: 1 of 1 (tiny" in done.stderr
     assert "installing 1 packages" in done.stderr
     assert subprocess.run([checkout / ".venv" / "bin" / "python", "-c", "import tiny"], timeout=30).returncode == 0
     # This checkout has no service folder, so the project itself cannot be installed.
@@ -72,12 +80,12 @@ def test_packages_are_installed_as_locked_and_a_failure_after_them_is_named(chec
     assert done.stderr.splitlines()[-1].startswith("pip could not install the project")
 
 
-@pytest.mark.parametrize(("script", "code", "says"), [("up", 1, "Python 3.11 to 3.14"), ("test", 1, "Python 3.11 to 3.14")])
-def test_a_missing_python_is_one_sentence(tmp_path: Path, script: str, code: int, says: str) -> None:
+@pytest.mark.parametrize("script", ["up", "test"])
+def test_a_missing_python_is_one_sentence(tmp_path: Path, script: str) -> None:
     (tmp_path / "dirname").symlink_to(shutil.which("dirname") or "")
     done = subprocess.run(["/bin/sh", ROOT / "scripts" / script], env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, len(done.stderr.splitlines())) == (code, 1)
-    assert says in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "Python 3.11 to 3.14" in done.stderr
 
 
 @pytest.mark.parametrize("script", ["down", "authsvc"])

@@ -22,7 +22,7 @@ def asked_for(*extras: str) -> set[str]:
     return {*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])}
 
 
-@pytest.mark.parametrize(("file", "extras"), zip(LOCKS, (("stack", "dev"), ("stack",), ()), strict=True))
+@pytest.mark.parametrize(("file", "extras"), list(zip(LOCKS, (("stack", "dev"), ("stack",), ()), strict=True)))
 def test_a_lock_holds_what_is_asked_for_in_the_versions_of_the_whole(file: Path, extras: tuple[str, ...]) -> None:
     assert asked_for(*extras) <= set(locked(file)), "run scripts/lock"
     assert set(locked(file).items()) <= set(locked(WHOLE).items()), "run scripts/lock"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, new_request_id
-from authsvc.http.response import framed, refused
+from authsvc.http.response import Header, framed, refused
 
 LINGER_SECONDS = 1.0
 """How long we drop what a refused client still sends: closing with bytes unread resets the connection and loses our answer."""
@@ -129,7 +130,7 @@ class WireProtocol(HttpToolsProtocol):
             bad.disconnected = True
             bad.message_event.set()
         if bad is None or not bad.response_started:
-            self.transport.write(_answer(refusal))
+            self.transport.write(_answer(refusal, self.server_state.default_headers))
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)
@@ -140,9 +141,9 @@ def _announces_body(field: tuple[bytes, bytes]) -> bool:
     return name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
 
 
-def _answer(refusal: Refusal) -> bytes:
+def _answer(refusal: Refusal, default_fields: Sequence[Header]) -> bytes:
     request_id = new_request_id()
     response = refused(refusal, request_id)
-    fields = [*framed(response, request_id), (b"connection", b"close")]
+    fields = [*default_fields, *framed(response, request_id), (b"connection", b"close")]
     head = b"HTTP/1.1 %d %b\r\n" % (response.status, HTTPStatus(response.status).phrase.encode("ascii"))
     return head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + response.body

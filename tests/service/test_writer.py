@@ -1,0 +1,573 @@
+"""The writer over a real Redis and a real record store: every entry becomes one right row, whatever fails or is killed meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import sqlite3
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from authsvc.errors import RecordsUnavailable
+from authsvc.live.backlog import Backlog
+from authsvc.live.connect import RedisClient
+from authsvc.live.forms import encode_event, encode_token
+from authsvc.live.keys import GROUP, POISON, STREAMS, shard
+from authsvc.live.tokens import LiveTokens
+from authsvc.model import Event, TokenRecord, TokenValue
+from authsvc.records.migrate import upgrade
+from authsvc.records.sqlite import SqliteStore
+from authsvc.writer import Batching, Writer
+from contract.live_parts import answer, connected, redis_client
+from servers import DEADLINE_SECONDS, RedisServer, ServiceProcess, TcpProxy, run_json, running, wait_until
+
+Row = tuple[Any, ...]
+READ_ROWS = (
+    "SELECT jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at FROM tokens"
+    " WHERE client_id <> 'expired'"
+)
+LONG_AGO = "INSERT INTO tokens VALUES (randomblob(20), 'a', 1, 'expired', 1, 'read', 0, 3600000, NULL, NULL, NULL)"
+
+
+# What instances write, and what must come of it
+
+
+@dataclass
+class History:
+    """Entries as instances write them, and the rows that must come of them."""
+
+    entries: list[tuple[int, bytes]] = field(default_factory=list)
+    rows: dict[bytes, Row] = field(default_factory=dict)
+
+    def __add__(self, other: History) -> History:
+        return History(self.entries + other.entries, self.rows | other.rows)
+
+
+def lives(count: int, seed: int = 1) -> History:
+    """Tokens with any of the four events, some events more than once and with another time, all in any order."""
+    chance = random.Random(seed)
+    history = History()
+    for _ in range(count):
+        name, value = _token(chance)
+        happened = chance.sample(list(Event), chance.randint(1, 4))
+        times = {event: [_milliseconds(chance) for _ in range(chance.choice((1, 1, 1, 2)))] for event in happened}
+        for event, moments in times.items():
+            history.entries += [(shard(name), encode_event(event, name, at_ms, encode_token(value))) for at_ms in moments]
+        ends = [min(times.get(event, ()), default=None) for event in (Event.USED, Event.REVOKED, Event.VOIDED)]
+        history.rows[name] = _row(name, value, *ends)
+    chance.shuffle(history.entries)
+    return history
+
+
+def issued(count: int, seed: int = 1) -> History:
+    """One issue each."""
+    chance = random.Random(seed)
+    history = History()
+    for _ in range(count):
+        name, value = _token(chance)
+        history.entries.append((shard(name), encode_event(Event.ISSUED, name, _milliseconds(chance), encode_token(value))))
+        history.rows[name] = _row(name, value, None, None, None)
+    return history
+
+
+def _token(chance: random.Random) -> tuple[bytes, TokenValue]:
+    scope = " ".join(chance.sample(["read", "write", "a:b/c", "x" * 64], chance.randint(1, 4)))
+    client_id = f"client-{chance.randint(1, 9)}"
+    value = TokenValue(chance.choice("ao"), chance.randint(1, 2**31), client_id, chance.randint(1, 2**40), scope, int(time.time()), 3600)
+    return chance.randbytes(20), value
+
+
+def _milliseconds(chance: random.Random) -> int:
+    return int(time.time() * 1000) + chance.randint(0, 100_000)
+
+
+def _row(name: bytes, value: TokenValue, *ends: int | None) -> Row:
+    begin_ms = value.issued_seconds * 1000
+    end_ms = begin_ms + value.ttl_seconds * 1000
+    return (name, value.kind, value.incarnation, value.client_id, value.epoch, value.scope, begin_ms, end_ms, *ends)
+
+
+def refused_by_the_store(number: int) -> tuple[int, bytes]:
+    """An entry of a known form whose row no store takes: the client's id is too long for the schema."""
+    name = number.to_bytes(20, "big")
+    value = TokenValue("a", 1, "c" * 65, 1, "read", 1_790_000_000, 3600)
+    return shard(name), encode_event(Event.ISSUED, name, 1_790_000_000_000, encode_token(value))
+
+
+def written(path: Path) -> list[Row]:
+    """The rows of the record store, read past the service."""
+    with contextlib.closing(sqlite3.connect(path, timeout=30)) as connection:
+        return connection.execute(READ_ROWS).fetchall()
+
+
+def assert_written(path: Path, history: History) -> None:
+    """Each token has exactly one row, and the right one."""
+    rows = written(path)
+    assert len(rows) == len(history.rows)
+    assert {row[0]: row for row in rows} == history.rows
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Nobody else can write to the record store."""
+    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+# A writer within the test
+
+
+class World:
+    """An empty Redis and an empty record store."""
+
+    def __init__(self, server: RedisServer, client: RedisClient, path: Path) -> None:
+        self.server = server
+        self.redis = client
+        self.path = path
+
+    async def add(self, history: History) -> None:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for place, payload in history.entries:
+                pipe.xadd(STREAMS[place], {"e": payload})
+            await pipe.execute()
+
+    async def waiting(self) -> int:
+        """Entries that stand in the streams."""
+        return sum([await self.redis.xlen(stream) for stream in STREAMS])
+
+    async def pending(self) -> int:
+        """Entries that were read and not acknowledged."""
+        return sum([(await self.redis.xpending(stream, GROUP))["pending"] for stream in STREAMS])
+
+    async def drained(self, left: int = 0) -> None:
+        await until(self.waiting, left, "entries left in the streams")
+        assert await self.pending() == left
+
+    async def poison(self) -> dict[str, str]:
+        """Reasons by the entries set aside."""
+        return {found["entry"]: found["reason"] for found in await Backlog(self.redis, "-").poison(1000)}
+
+
+async def until(ask: Callable[[], Awaitable[int]], wanted: int, what: str, seconds: float = DEADLINE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := await ask()) != wanted:
+        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {wanted} {what}, but {found}"
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def opened(store: SqliteStore) -> AsyncIterator[SqliteStore]:
+    try:
+        await store.open()
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def writing(
+    world: World,
+    store: SqliteStore | None = None,
+    *,
+    rows: int = 1000,
+    seconds: float = 0.05,
+    claim_after_seconds: float = 60.0,
+    workers: int = 2,
+    consumer: str = "writer",
+) -> AsyncIterator[Writer]:
+    """A writer that runs until the end of the block, and then stops as on SIGTERM."""
+    batching = Batching(rows, seconds, claim_after_seconds)
+    async with opened(store or SqliteStore(world.path)) as open_store:
+        backlog = Backlog(world.redis, consumer)
+        await backlog.make_groups()
+        writer = Writer(backlog, open_store, batching, workers, lambda seconds: None)
+        draining = asyncio.create_task(writer.run())
+        try:
+            yield writer
+        finally:
+            writer.stop()
+            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """The Redis of the tests whose writer runs within the test; emptied for each."""
+    server = RedisServer(tmp_path_factory.mktemp("redis")).start()
+    yield server
+    server.stop()
+
+
+Story = Callable[[World], Awaitable[None]]
+
+
+@pytest.fixture
+def play(server: RedisServer, tmp_path: Path) -> Callable[[Story], None]:
+    def run(story: Story) -> None:
+        async def told() -> None:
+            async with redis_client(server.port) as client:
+                await client.flushall()
+                await story(World(server, client, tmp_path / "records.db"))
+
+        asyncio.run(told())
+
+    return run
+
+
+class WatchedStore(SqliteStore):
+    """A real store that notes the size of every batch it is handed, and does as it is told before and after the commit."""
+
+    def __init__(self, path: Path, call_timeout_seconds: float = 30.0) -> None:
+        super().__init__(path, call_timeout_seconds)
+        self.sizes: list[int] = []
+        self.before: Callable[[], Awaitable[None]] | None = None
+        self.after: Callable[[], Awaitable[None]] | None = None
+
+    async def write_records(self, records: Sequence[TokenRecord]) -> None:
+        self.sizes.append(len(records))
+        if self.before is not None:
+            await self.before()
+        await super().write_records(records)
+        if self.after is not None:
+            await self.after()
+
+
+@pytest.mark.parametrize(("count", "rows", "workers"), [(60, 1, 16), (400, 7, 1), (2000, 1000, 2)])
+def test_all_events_become_one_right_row_a_token(play: Callable[[Story], None], count: int, rows: int, workers: int) -> None:
+    history = lives(count, seed=rows)
+
+    async def story(world: World) -> None:
+        half = len(history.entries) // 2
+        await world.add(History(history.entries[:half]))
+        async with writing(world, rows=rows, workers=workers):
+            await world.add(History(history.entries[half:]))
+            await world.drained()
+        assert_written(world.path, history)
+
+    play(story)
+
+
+def test_a_batch_is_written_when_its_rows_are_there(play: Callable[[Story], None]) -> None:
+    first, second, last = issued(10, 1), issued(9, 2), issued(1, 3)
+
+    async def story(world: World) -> None:
+        store = WatchedStore(world.path)
+        async with writing(world, store, rows=10, seconds=300, workers=1) as writer:
+            await world.add(first)
+            await world.drained()
+            await world.add(second)
+            await until(world.pending, 9, "entries read")
+            await world.add(last)
+            await world.drained()
+            assert (writer.counts.rows, writer.counts.batches) == (20, 2)
+        assert store.sizes == [10, 10], "nine waited for the tenth"
+        assert_written(world.path, first + second + last)
+
+    play(story)
+
+
+def test_a_smaller_batch_is_written_when_its_seconds_have_passed(play: Callable[[Story], None]) -> None:
+    history = issued(3)
+
+    async def story(world: World) -> None:
+        store = WatchedStore(world.path)
+        async with writing(world, store, seconds=0.5, workers=1):
+            began = time.monotonic()
+            await world.add(history)
+            await world.drained()
+            assert time.monotonic() - began > 0.3
+        assert store.sizes == [3]
+
+    play(story)
+
+
+def test_a_token_that_was_taken_back_ends_voided_though_it_was_issued(play: Callable[[Story], None]) -> None:
+    value = TokenValue("o", 3, "orders", 7, "read write", int(time.time()), 120)
+    name = bytes(range(20))
+
+    async def story(world: World) -> None:
+        async with writing(world) as writer, connected(world.server.port) as pipeline:
+            live = LiveTokens(pipeline)
+            await answer(live.store(name, value, 1_790_000_000_123))
+            await answer(live.void(name, value))
+            await world.drained()
+            assert writer.counts.rows >= 1
+        [row] = written(world.path)
+        assert row[:-1] == _row(name, value, None, None)
+        assert abs(row[-1] - time.time() * 1000) < 60_000
+
+    play(story)
+
+
+# Commit first, acknowledge after
+
+
+@pytest.mark.parametrize("commits", [False, True])
+def test_a_batch_whose_write_failed_stays_pending_and_is_written_again(play: Callable[[Story], None], commits: bool) -> None:
+    history = lives(50)
+
+    async def story(world: World) -> None:
+        store = WatchedStore(world.path)
+        held: list[tuple[int, int]] = []
+
+        async def fail() -> None:
+            held.append((await world.waiting(), await world.pending()))
+            if len(held) <= 3:
+                raise RecordsUnavailable("out of reach, says the test")
+
+        store.before, store.after = (None, fail) if commits else (fail, None)
+        await world.add(history)
+        async with writing(world, store, workers=1) as writer:
+            await world.drained()
+            assert (writer.counts.rows, writer.counts.batches) == (50, 1), "only what was acknowledged counts"
+        assert held == [(len(history.entries), len(history.entries))] * 4
+        assert_written(world.path, history)
+
+    play(story)
+
+
+def test_a_batch_that_is_committed_but_not_acknowledged_is_written_again(play: Callable[[Story], None]) -> None:
+    history = lives(50)
+
+    async def story(world: World) -> None:
+        proxy = TcpProxy(world.server.port)
+        store = WatchedStore(world.path)
+        await world.add(history)
+
+        async def lose_redis() -> None:
+            store.after = None
+            proxy.cut()
+
+        store.after = lose_redis
+        async with redis_client(proxy.port) as cut_off:
+            reached = World(world.server, cut_off, world.path)
+            async with writing(reached, store, workers=1):
+                await until(_true(lambda: len(store.sizes)), 1, "writes")
+                await until(_true(lambda: len(written(world.path))), 50, "rows")
+                assert await world.pending() == len(history.entries)
+                proxy.mend()
+                await world.drained()
+        proxy.cut()
+        assert len(store.sizes) == 2
+        assert_written(world.path, history)
+
+    play(story)
+
+
+def _true(ask: Callable[[], int]) -> Callable[[], Awaitable[int]]:
+    async def asked() -> int:
+        return ask()
+
+    return asked
+
+
+def test_an_outage_of_the_store_loses_nothing_and_makes_no_batch_larger(play: Callable[[Story], None]) -> None:
+    lots = [lives(300, seed) for seed in range(3)]
+
+    async def story(world: World) -> None:
+        async with opened(SqliteStore(world.path)):
+            pass
+        store = WatchedStore(world.path, call_timeout_seconds=0.05)
+        async with writing(world, store, rows=100, claim_after_seconds=0.2, workers=2) as writer:
+            with locked(world.path):
+                for number, lot in enumerate(lots):
+                    await world.add(lot)
+                    await until(_true(lambda tries=2 * number + 2: len(store.sizes) >= tries), True, "more tries")
+                await until(_true(lambda: len(store.sizes) >= 12), True, "tries, over many claiming times")
+                assert written(world.path) == []
+                assert await world.waiting() == sum(len(lot.entries) for lot in lots)
+                assert "busy" in (writer.failing or "")
+            await world.drained()
+            assert writer.failing is None
+        assert max(store.sizes) <= 100
+        assert_written(world.path, lots[0] + lots[1] + lots[2])
+
+    play(story)
+
+
+def test_redis_emptied_under_a_writer_is_drained_again(play: Callable[[Story], None]) -> None:
+    before, after = issued(20, 1), issued(20, 2)
+
+    async def story(world: World) -> None:
+        async with writing(world, claim_after_seconds=0.2):
+            await world.add(before)
+            await world.drained()
+            await world.redis.flushall()
+            await world.add(after)
+            await until(_true(lambda: len(written(world.path))), 40, "rows")
+            await world.drained()
+        assert_written(world.path, before + after)
+
+    play(story)
+
+
+# Poison
+
+
+def test_one_bad_row_among_five_hundred_is_found_by_halving_and_set_aside(play: Callable[[Story], None]) -> None:
+    good = lives(500)
+
+    async def story(world: World) -> None:
+        store = WatchedStore(world.path)
+        await world.add(good)
+        place, payload = refused_by_the_store(7)
+        bad_id = (await world.redis.xadd(STREAMS[place], {"e": payload})).decode()
+        async with writing(world, store, rows=2000, workers=1) as writer:
+            await world.drained()
+            assert writer.counts.poison == 1
+        assert_written(world.path, good)
+        poison = await world.poison()
+        assert list(poison) == [bad_id]
+        assert "refuses this row" in poison[bad_id]
+        [(_, moved)] = await world.redis.xrange(POISON[place])
+        assert moved[b"e"] == payload
+        assert len(store.sizes) <= 30, "halving 501 rows takes two writes a step"
+
+    play(story)
+
+
+def test_what_cannot_be_read_is_set_aside_with_its_reason_and_a_newer_form_is_left(play: Callable[[Story], None]) -> None:
+    good = lives(40)
+    name = b"\x05" * 20
+    value = encode_token(TokenValue("a", 1, "orders", 1, "read", 1_790_000_000, 3600))
+    event = encode_event(Event.ISSUED, name, 1_790_000_000_000, value)
+    unreadable = {
+        b"": "no form number",
+        b"\xff\xfe": "no form number",
+        b"1": "stream entry",
+        b"1x" + event[2:]: "stream entry",
+        event[:30]: "stream entry",
+        event[:-len(value)] + b"1r 1790000000000 orders": "tombstone",
+        event[:-len(value)] + b"garbage": "no form number",
+        event[:-len(value)] + b"1a 1 orders": "stored token",
+        event.replace(b" 1 orders", b" %d orders" % 2**64): "refuses this row",
+        event.replace(b"1790000000000", b"9" * 20): "refuses this row",
+    }
+    newer = [b"2" + event[1:], b"9 anything at all", event.replace(b" 1a ", b" 2a ")]
+
+    async def story(world: World) -> None:
+        expected = {}
+        for number, (payload, reason) in enumerate(unreadable.items()):
+            expected[(await world.redis.xadd(STREAMS[5], {"e": payload}, id=f"{number + 1}-0")).decode()] = reason
+        for payload in newer:
+            await world.redis.xadd(STREAMS[5], {"e": payload})
+        await world.add(good)
+        store = WatchedStore(world.path)
+        async with writing(world, store, claim_after_seconds=0.1) as writer:
+            await world.drained(left=len(newer))
+            later = lives(10, seed=5)
+            await world.add(later)
+            await until(_true(lambda: len(written(world.path))), 50, "rows, over many claiming times")
+            await world.drained(left=len(newer))
+            assert writer.counts.poison == len(unreadable)
+        poison = await world.poison()
+        assert poison.keys() == expected.keys()
+        for entry, reason in expected.items():
+            assert reason in poison[entry]
+        assert [fields[b"e"] for _, fields in await world.redis.xrange(STREAMS[5])] == newer
+        assert_written(world.path, good + later)
+
+    play(story)
+
+
+def test_poison_is_set_aside_and_counted_once_though_its_batch_is_tried_again(play: Callable[[Story], None]) -> None:
+    good = issued(40)
+
+    async def story(world: World) -> None:
+        store = WatchedStore(world.path)
+        await world.redis.xadd(STREAMS[3], {"e": b"unreadable"})
+        await world.add(good)
+        place, payload = refused_by_the_store(1)
+        await world.redis.xadd(STREAMS[place], {"e": payload})
+
+        async def fail_now_and_then() -> None:
+            if len(store.sizes) in (2, 5):
+                raise RecordsUnavailable("out of reach, says the test")
+
+        store.before = fail_now_and_then
+        async with writing(world, store, workers=1) as writer:
+            await world.drained()
+            assert writer.counts.poison == 2
+        assert len(await world.poison()) == 2
+        assert_written(world.path, good)
+
+    play(story)
+
+
+# Several writers, and stopping
+
+
+def test_two_writers_share_the_streams_and_write_each_entry_once(play: Callable[[Story], None]) -> None:
+    lots = [issued(500, seed) for seed in range(4)]
+
+    async def story(world: World) -> None:
+        async with writing(world, rows=50, consumer="one") as one, writing(world, rows=50, consumer="two") as two:
+            for lot in lots:
+                await world.add(lot)
+            await world.drained()
+            assert one.counts.rows + two.counts.rows == 2000
+            assert min(one.counts.rows, two.counts.rows) > 0
+        assert_written(world.path, lots[0] + lots[1] + lots[2] + lots[3])
+
+    play(story)
+
+
+def test_what_a_lost_writer_left_pending_is_written_by_another(play: Callable[[Story], None]) -> None:
+    history = lives(1500)
+
+    async def story(world: World) -> None:
+        await world.add(history)
+        lost = Backlog(world.redis, "lost")
+        await lost.make_groups()
+        assert len(await lost.read(range(16), 1000)) == len(history.entries)
+        async with writing(world, rows=100, claim_after_seconds=0.3):
+            await world.drained()
+        assert_written(world.path, history)
+
+    play(story)
+
+
+def test_stopping_writes_the_batch_at_hand_without_waiting_for_its_time(play: Callable[[Story], None]) -> None:
+    history = lives(60)
+
+    async def story(world: World) -> None:
+        await world.add(history)
+        async with writing(world, seconds=300):
+            await until(world.pending, len(history.entries), "entries read")
+            assert written(world.path) == []
+        assert_written(world.path, history)
+        assert await world.waiting() == 0
+
+    play(story)
+
+
+def test_stopping_while_the_store_is_out_of_reach_leaves_the_batch_to_another(play: Callable[[Story], None]) -> None:
+    history = lives(60)
+
+    async def story(world: World) -> None:
+        async with opened(SqliteStore(world.path)):
+            await world.add(history)
+        with locked(world.path):
+            store = WatchedStore(world.path, call_timeout_seconds=0.1)
+            # Opening waits for the lock too, so it is taken away for that moment.
+            async with _open_before(store, world.path), writing(world, store):
+                await until(_true(lambda: len(store.sizes) >= 2), True, "tries")
+        assert await world.pending() == len(history.entries)
+        async with writing(world, claim_after_seconds=0.1, consumer="another"):
+            await world.drained()
+        assert_written(world.path, history)
+
+    play(story)
