@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from authsvc.records.contract import RecordStore
-from authsvc.records.sqlite import SqliteStore, sqlite_path
+from authsvc.records.sqlite import SqliteStore
+from authsvc.records.sqlite_file import sqlite_path
 
 
 def connect_store(records_url: str, call_timeout_seconds: float) -> RecordStore:

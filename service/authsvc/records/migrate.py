@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
-from authsvc.records.sqlite import connect, sqlite_path, translated
+from authsvc.records.sqlite_file import connect, sqlite_path, translated
 
 LOCK_SECONDS = 60.0
 """How long one process waits while another migrates."""

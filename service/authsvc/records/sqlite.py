@@ -7,31 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import functools
 import json
 import sqlite3
-import time
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing
-
-URL_SCHEME = "sqlite:///"
-
-# FULL makes a commit outlive a power cut. Names are random, so a batch of 1000 rows touches about as many pages of their
-# index: a cache that holds the index, and a longer log between checkpoints, keep that from costing twice.
-PRAGMAS = (
-    "PRAGMA synchronous = FULL",
-    "PRAGMA cache_size = -65536",
-    "PRAGMA wal_autocheckpoint = 8000",
-)
-BUSY_PAUSE_SECONDS = 0.01
+from authsvc.records.sqlite_file import URL_SCHEME, connect, driver_errors, has_current_schema
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
@@ -92,73 +79,8 @@ WRITE_MARK = """
 """
 READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_marks"
 
-UNAVAILABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
-REFUSED = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
-UNBINDABLE = (OverflowError, UnicodeEncodeError, sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError)
-"""What the driver raises for a value that it cannot hand to the database at all; such errors carry no code."""
-
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def sqlite_path(records_url: str) -> Path:
-    """The file that a `sqlite:///PATH` names, a relative one below the working directory."""
-    path = records_url.removeprefix(URL_SCHEME)
-    if not path or path == records_url:
-        raise OperatorError("AUTH_RECORDS_URL must look like sqlite:///PATH.")
-    return Path(path).absolute()
-
-
-def translated(error: BaseException | None, path: Path) -> OperatorError:
-    """What an error of the driver, or of the folder it works in, means to a caller of the record store."""
-    code = getattr(error, "sqlite_errorcode", None)
-    # The low byte tells the kind of an error, the rest its detail.
-    kind = None if code is None else code & 0xFF
-    if kind == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-        return RecordsUnavailable(f"The disk of the record store {path} is full.")
-    if kind in UNAVAILABLE:
-        return RecordsUnavailable(f"The record store {path} is busy or its disk fails: {error}.")
-    if kind in REFUSED or (kind is None and isinstance(error, UNBINDABLE)):
-        return RecordRefused(f"The record store {path} refuses this row: {error}.")
-    return OperatorError(f"The record store {path} cannot be used: {error}.")
-
-
-@contextlib.contextmanager
-def driver_errors(path: Path) -> Iterator[None]:
-    """Every call of the driver is made inside this, and nothing of a caller's is."""
-    try:
-        yield
-    except (sqlite3.Error, *UNBINDABLE, OSError) as error:
-        raise translated(error, path) from error
-
-
-def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
-    """Make the folder and the file where they are missing. Transactions begin only where a statement says so."""
-    with driver_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=busy_timeout_seconds, isolation_level=None)
-        try:
-            _use_wal(connection, busy_timeout_seconds)
-            for pragma in PRAGMAS:
-                connection.execute(pragma)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-
-def _use_wal(connection: sqlite3.Connection, wait_seconds: float) -> None:
-    """Of two processes that switch a new file at once SQLite refuses one without making it wait, so it waits here."""
-    deadline = time.monotonic() + wait_seconds
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(BUSY_PAUSE_SECONDS)
-        else:
-            return
 
 
 def _in_thread(method: Callable[Concatenate[SqliteStore, P], R]) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, R]]:
@@ -184,11 +106,18 @@ class SqliteStore:
     @_in_thread
     def open(self) -> None:
         """Make the folder and the file, bring the schema up to date, and connect."""
-        # Imported late, because migrate connects by this module, and Alembic is slow to load.
-        from authsvc.records.migrate import upgrade
+        connection = connect(self._path, self._call_timeout_seconds)
+        try:
+            with driver_errors(self._path):
+                current = has_current_schema(connection)
+            if not current:
+                from authsvc.records.migrate import upgrade
 
-        upgrade(f"{URL_SCHEME}{self._path}")
-        self._connection = connect(self._path, self._call_timeout_seconds)
+                upgrade(f"{URL_SCHEME}{self._path}")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
 
     async def close(self) -> None:
         """Let the calls that were made finish, then close."""
