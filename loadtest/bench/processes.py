@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -11,7 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-_TICKS = os.sysconf("SC_CLK_TCK")
+SERVICE_CORE, LOAD_CORE = 0, 1
 
 
 class BenchError(Exception):
@@ -42,16 +43,20 @@ class Process:
         while time.monotonic() < deadline:
             if self._child.poll() is not None:
                 break
-            try:
-                urllib.request.urlopen(url, timeout=1)
+            if _answers(url):
                 return
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    return
-            except OSError:
-                pass
             time.sleep(0.05)
         raise BenchError(f"{url} does not answer: {self._log.read_text(errors='replace')[-500:]}")
+
+    def wait_for_port(self, port: int, seconds: float = 20) -> None:
+        """Wait until something listens on the port."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise BenchError(f"Nothing listens on port {port}: {self._log.read_text(errors='replace')[-500:]}")
 
     def stop(self) -> None:
         """End the child and its descendants."""
@@ -62,6 +67,25 @@ class Process:
             except subprocess.TimeoutExpired:
                 os.killpg(self._child.pid, signal.SIGKILL)
                 self._child.wait(10)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=1).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code != 503
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _descendants(pid: int) -> list[int]:

@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,9 +26,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench.processes import BenchError, Process
+from bench import memory
+from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 
-SERVICE_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 64
 TOKENS = 2000
 KEY = "bench-4Jq7ZxW2mV9sT1yLr8Kc3pNd6f"
@@ -83,13 +82,6 @@ async def _prepare() -> str:
         await redis.aclose()
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _tokens(url: str, authorization: str) -> list[str]:
     import httpx
 
@@ -99,7 +91,7 @@ def _tokens(url: str, authorization: str) -> list[str]:
 
 def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, list[Sample]]:
     """Run every subject `rounds` times, in turn; {name: samples}."""
-    ports = {name: _free_port() for name in ("redis", "canned", "plain", "service", "management")}
+    ports = {name: free_port() for name in ("redis", "canned", "plain", "service", "management")}
     redis_url = f"redis://127.0.0.1:{ports['redis']}/0"
     os.environ |= {"AUTH_REDIS_URL": redis_url, "AUTH_TOKEN_KEY": KEY, "AUTH_DRAIN_SECONDS": "0"}
     os.environ |= {"AUTH_PORT": str(ports["service"]), "AUTH_MANAGEMENT_PORT": str(ports["management"])}
@@ -193,13 +185,20 @@ def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, obje
             f"{row['plain_over_this']:.2f}" if plain else "",
         )
     console.print(table)
-    environment = {"python": platform.python_version(), "machine": platform.machine(), "cores": os.cpu_count(), "redis": find_redis().version}
+    environment = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "redis": find_redis().version,
+    }
     return {"environment": environment, "connections": CONNECTIONS, "rows": rows}
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("what", nargs="?", choices=("cpu", "memory"), default="cpu", help="per request (default), or bytes per token")
+    parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, alternating between the subjects (default 5)")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
@@ -207,6 +206,9 @@ def main() -> None:
     console = Console()
     error_console = Console(stderr=True)
     try:
+        if options.what == "memory":
+            memory.measure(options.tokens, console)
+            return
         for program in ("wrk", "taskset"):
             if shutil.which(program) is None:
                 raise BenchError(f"{program} is needed and not on PATH: install your system's package of that name (apt-get install wrk).")

@@ -43,7 +43,6 @@ class WriterCounts:
     rows: int = 0
     batches: int = 0
     poison: int = 0
-    last_error: str = ""
 
 
 def fold(events: Iterable[TokenEvent]) -> list[TokenRecord]:
@@ -87,7 +86,13 @@ class Writer:
         self._workers = workers
         self._observe_seconds = observe_seconds
         self._stopping = asyncio.Event()
+        self._failing: dict[Sequence[int], str] = {}
         self.counts = WriterCounts()
+
+    @property
+    def failing(self) -> str | None:
+        """Why a batch waits, or None while none does."""
+        return next(iter(self._failing.values()), None)
 
     async def run(self) -> None:
         """Drain until `stop`; then write what was read and return."""
@@ -102,15 +107,21 @@ class Writer:
 
     async def _drain(self, shards: Sequence[int]) -> None:
         batch: list[Entry] = []
-        begun = claimed = time.monotonic()
+        share = -(-self._batching.rows // len(shards))
+        begun = time.monotonic()
+        claim_at = begun + self._batching.claim_after_seconds / 2
         failures = 0
         while True:
             try:
                 if not batch:
                     begun = time.monotonic()
-                if time.monotonic() - claimed >= self._batching.claim_after_seconds / 2:
-                    claimed = time.monotonic()
-                    batch += await self._claim(shards)
+                # Never while a batch waits: in a long outage it would claim its own entries, again and again.
+                if not batch and begun >= claim_at and not self._stopping.is_set():
+                    claim_at = begun + self._batching.claim_after_seconds / 2
+                    batch = await self._backlog.claim(shards, int(self._batching.claim_after_seconds * 1000), share)
+                    if batch:
+                        # There may be more.
+                        claim_at = begun
                 room = self._batching.rows - len(batch)
                 new = await self._backlog.read(shards, -(-room // len(shards))) if room > 0 and not self._stopping.is_set() else []
                 batch += new
@@ -120,20 +131,19 @@ class Writer:
                     batch = []
                 elif self._stopping.is_set():
                     return
-                elif not new:
+                elif len(new) < room:
+                    # Redis serves requests too: asking again at once would get a handful of entries at the same price.
                     await self._pause(POLL_SECONDS)
                 failures = 0
+                self._failing.pop(shards, None)
             except (RedisError, OSError, TimeoutError, OperatorError) as error:
-                self.counts.last_error = str(error)
+                self._failing[shards] = str(error)
                 log.warning("a batch waits", error=str(error), entries=len(batch))
                 if self._stopping.is_set():
                     # What was read stays pending in the stream; another writer claims it.
                     return
                 await self._pause(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
-
-    async def _claim(self, shards: Sequence[int]) -> list[Entry]:
-        return await self._backlog.claim(shards, int(self._batching.claim_after_seconds * 1000), self._batching.rows)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -145,25 +155,27 @@ class Writer:
         began = time.monotonic()
         entries: dict[bytes, list[Entry]] = {}
         events: list[TokenEvent] = []
-        for entry in batch:
+        for entry in list(batch):
             try:
                 event = decode_event(entry.payload)
             except UnknownForm:
                 # A newer release wrote it and will read it: it stays pending.
                 continue
             except Malformed as error:
-                await self._set_aside([entry], str(error))
+                await self._set_aside(batch, [entry], str(error))
                 continue
             events.append(event)
             entries.setdefault(event.name, []).append(entry)
         records = fold(events)
-        written = await self._store_records(records, entries)
+        written = await self._store_records(batch, records, entries)
         await self._backlog.acknowledge(entry for record in written for entry in entries[record.name])
         self.counts.rows += len(written)
         self.counts.batches += 1
         self._observe_seconds(time.monotonic() - began)
 
-    async def _store_records(self, records: list[TokenRecord], entries: dict[bytes, list[Entry]]) -> list[TokenRecord]:
+    async def _store_records(
+        self, batch: list[Entry], records: list[TokenRecord], entries: dict[bytes, list[Entry]]
+    ) -> list[TokenRecord]:
         """Write the records; those that the store refuses by themselves are found by halving, and set aside."""
         if not records:
             return []
@@ -171,15 +183,17 @@ class Writer:
             await self._store.write_records(records)
         except RecordRefused as error:
             if len(records) == 1:
-                await self._set_aside(entries[records[0].name], str(error))
+                await self._set_aside(batch, entries[records[0].name], str(error))
                 return []
             middle = len(records) // 2
-            first = await self._store_records(records[:middle], entries)
-            return first + await self._store_records(records[middle:], entries)
+            first = await self._store_records(batch, records[:middle], entries)
+            return first + await self._store_records(batch, records[middle:], entries)
         return records
 
-    async def _set_aside(self, entries: list[Entry], reason: str) -> None:
+    async def _set_aside(self, batch: list[Entry], entries: list[Entry], reason: str) -> None:
+        """Move entries out of their streams, and out of the batch, which may be tried again."""
         for entry in entries:
+            await self._backlog.set_aside(entry, reason)
+            batch.remove(entry)
             self.counts.poison += 1
             log.error("an entry is set aside", entry=entry.id.decode(), shard=entry.shard, reason=reason)
-            await self._backlog.set_aside(entry, reason)

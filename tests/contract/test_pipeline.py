@@ -250,6 +250,19 @@ def test_a_lost_script_is_sent_again_and_works_once(redis_server: RedisServer, r
     run(main())
 
 
+def test_a_script_that_fails_is_not_sent_again(redis_server: RedisServer, run: Run) -> None:
+    failing = Script("redis.call('INCR', KEYS[1]) return redis.error_reply('TROUBLE after the effect')")
+
+    async def main() -> None:
+        async with redis_client(redis_server.port) as redis, connected(redis_server.port) as pipeline:
+            for count in (1, 2):  # unknown to the server at first, then known
+                assert "cannot answer" in await refusal(pipeline.run(failing, (b"count",)))
+                assert await answer(pipeline.call(pack(b"GET", b"count"))) == b"%d" % count
+            assert await redis.get("count") == b"2"
+
+    run(main())
+
+
 def test_a_lost_script_is_answered_with_the_version_of_its_second_batch(redis_server: RedisServer, run: Run) -> None:
     async def main() -> None:
         async with redis_client(redis_server.port) as redis, connected(redis_server.port) as pipeline:

@@ -68,8 +68,14 @@ class Backlog:
         """Entries that another consumer has left pending for at least this long."""
         entries = []
         for shard in shards:
-            reply = await self._redis.xautoclaim(STREAMS[shard], GROUP, self.consumer, idle_ms, "0-0", count=count)
-            entries += _entries(shard, reply[1])
+            try:
+                reply = await self._redis.xautoclaim(STREAMS[shard], GROUP, self.consumer, idle_ms, "0-0", count=count)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                await self.make_groups()
+            else:
+                entries += _entries(shard, reply[1])
         return entries
 
     async def acknowledge(self, entries: Iterable[Entry]) -> None:
