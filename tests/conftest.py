@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from servers import RedisServer
 
 
@@ -14,4 +15,4 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own, persistent as in production."""
     server = RedisServer(tmp_path / "redis").start()
     yield server
-    server.stop()
+    server.kill()

@@ -110,10 +110,9 @@ class TcpProxy:
             self._listener = None
         for pair in self._pairs:
             for end in pair:
-                with contextlib.suppress(OSError):
+                with end, contextlib.suppress(OSError):
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
                     end.shutdown(socket.SHUT_RDWR)
-                    end.close()
         self._pairs.clear()
 
     def _accept(self, listener: socket.socket) -> None:

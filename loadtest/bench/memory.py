@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 import redis.asyncio
+from rich.console import Console
+from rich.progress import track
+
 from authsvc.credentials import TokenKeys
 from authsvc.live.forms import encode_token
 from authsvc.live.keys import token_key
 from authsvc.model import Kind, TokenValue
-from localstack.servers import find_redis
-from rich.console import Console
-from rich.progress import track
-
 from bench.processes import LOAD_CORE, Process, free_port
+from localstack.servers import find_redis
 
 PAGE = 5000
 CLIENT_ID, SCOPE = "reporting-svc", "read:all write:all"
@@ -54,5 +54,6 @@ def measure(tokens: int, console: Console) -> float:
         finally:
             server.stop()
     value = encode_token(TokenValue("a", 12, CLIENT_ID, 123456, SCOPE, 1790000000, 3600))
-    console.print(f"{figure:.1f} bytes of Redis memory per live token ({tokens:,} tokens, values of {len(value)} bytes, {find_redis().version})")
+    console.print(f"{figure:.1f} bytes of Redis memory per live token")
+    console.print(f"{tokens:,} tokens with values of {len(value)} bytes, {find_redis().version}")
     return figure

@@ -16,18 +16,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
 from authsvc.credentials import new_secret, secret_digest
 from authsvc.live.connect import connect_redis
 from authsvc.live.mirror import Mirror
 from authsvc.model import Client, Secret
 from authsvc.settings import read_settings
-from localstack.servers import find_redis
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-
 from bench import memory
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
+from localstack.servers import find_redis
 
 CONNECTIONS = 64
 TOKENS = 2000

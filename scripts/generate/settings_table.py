@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from authsvc.settings import PREFIX, SECRETS, Settings
 from pydantic.fields import FieldInfo
+
+from authsvc.settings import PREFIX, SECRETS, Settings
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "settings.md"
 

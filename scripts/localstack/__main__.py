@@ -125,9 +125,10 @@ def main() -> None:
     except StackError as error:
         sentence = str(error)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOTDIR):
+        # A write to a full disk names no file; any other error without one is a defect of ours.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        sentence = f"{error.strerror}: {error.filename or 'the run folder'}."
+        sentence = f"{error.strerror}: {error.filename or 'the disk of the run folder'}."
     else:
         return
     errors.print(sentence, soft_wrap=True, markup=False, highlight=False)

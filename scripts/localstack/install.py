@@ -147,6 +147,6 @@ if __name__ == "__main__":
         sys.exit(130)
     except OSError as error:
         _say("")
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EDQUOT):
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         sys.exit(f"{error.strerror}: {error.filename or ROOT}.")

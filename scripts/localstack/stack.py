@@ -57,7 +57,7 @@ class Stack:
         return read_state(self.layout.state_file) if self._supervisor.answers() else None
 
     def start(self, *, fresh: bool = False, report: Callable[[str], None] = lambda step: None) -> StackState:
-        """Start everything that is not running yet, and return when all of it is ready.
+        """Start everything, unless it is up already, and return when all of it is ready.
 
         `fresh` first forgets all data, keys and the demo client. `report` is told each step. StackError says why the
         stack did not start; nothing is left running then.
@@ -167,7 +167,8 @@ class Stack:
             raise StackError(f"The disk that holds {layout.run_dir} is full: free {_FREE_BYTES >> 20} MB and start again.")
         check_ports(layout.port, layout.instances)
         if fresh:
-            shutil.rmtree(layout.data_dir, ignore_errors=True)
+            if layout.data_dir.exists():
+                shutil.rmtree(layout.data_dir)
             for file in (layout.token_key_file, layout.client_file):
                 file.unlink(missing_ok=True)
         for folder in (layout.data_dir, layout.log_dir):

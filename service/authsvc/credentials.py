@@ -19,6 +19,8 @@ JTI_LENGTH = 27
 PREFIXES = {Kind.ACCESS: b"at_", Kind.ONE_TIME: b"ot_"}
 _SIGNED = 35
 _CHECKSUM_BYTES = 8
+_CHECKSUM_LENGTH = TOKEN_LENGTH - _SIGNED
+_PREFIXES = frozenset(PREFIXES.values())
 _DIGEST_BYTES = _CHECKSUM_BYTES + NAME_BYTES
 _RANDOM_BYTES = 24
 _POOL_TOKENS = 256
@@ -47,26 +49,20 @@ class TokenKeys:
     def new(self, kind: Kind) -> tuple[bytes, bytes]:
         """A fresh token and its 20-byte name."""
         signed = PREFIXES[kind] + base64url(self._random())
-        checksum, name = self._digest(0, signed)
+        checksum, name = _digest(self._states[0], signed)
         return signed + checksum, name
 
     def name(self, token: bytes) -> bytes | None:
         """The name of a well-formed token of one of our keys; None for anything else."""
-        if len(token) != TOKEN_LENGTH or token[:3] not in (b"at_", b"ot_"):
+        if len(token) != TOKEN_LENGTH or token[:3] not in _PREFIXES:
             return None
         signed, given = token[:_SIGNED], token[_SIGNED:]
-        for position in range(len(self._states)):
-            checksum, name = self._digest(position, signed)
+        for keyed in self._states:
+            checksum, name = _digest(keyed, signed)
             # Compared as text: the last character has bits that base64 does not use, and only one spelling is ours.
             if hmac.compare_digest(checksum, given):
                 return name
         return None
-
-    def _digest(self, position: int, signed: bytes) -> tuple[bytes, bytes]:
-        state = self._states[position].copy()
-        state.update(signed)
-        digest = state.digest()
-        return base64url(digest[:_CHECKSUM_BYTES]), digest[_CHECKSUM_BYTES:]
 
     def _forget_pool(self) -> None:
         self._pool = b""
@@ -79,6 +75,14 @@ class TokenKeys:
         start = self._taken
         self._taken = start + _RANDOM_BYTES
         return self._pool[start : self._taken]
+
+
+def _digest(keyed: hashlib.blake2b, signed: bytes) -> tuple[bytes, bytes]:
+    """The checksum and the name of what is signed. Copying a keyed state is cheaper than keying a new one."""
+    state = keyed.copy()
+    state.update(signed)
+    digest = state.digest()
+    return b2a_base64(digest[:_CHECKSUM_BYTES], newline=False).translate(_TO_URL_SAFE)[:_CHECKSUM_LENGTH], digest[_CHECKSUM_BYTES:]
 
 
 def jti(name: bytes) -> str:

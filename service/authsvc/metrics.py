@@ -6,6 +6,7 @@ Names follow `<noun>_<verb>_<unit or total>`; label values come from closed enum
 from __future__ import annotations
 
 import os
+import threading
 from collections import defaultdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest, multiprocess
@@ -39,6 +40,7 @@ class Metrics:
 
     def __init__(self, counts: Counts) -> None:
         self._counts = counts
+        self._folding = threading.Lock()
         self._folded: dict[tuple[str, ...], int] = {}
         self._registry = registry = CollectorRegistry()
         self._requests = Counter("http_requests", "Answers given.", ["endpoint", "status"], registry=registry)
@@ -51,6 +53,11 @@ class Metrics:
 
     def fold(self) -> None:
         """Move what was counted since the last fold into the registry."""
+        # A scrape folds in a thread of its own while the tick folds in the event loop: what was added must be moved once.
+        with self._folding:
+            self._fold()
+
+    def _fold(self) -> None:
         counts = self._counts
         for (endpoint, status), value in counts.requests.items():
             self._add(self._requests.labels(endpoint, status), value, "requests", endpoint, str(status))

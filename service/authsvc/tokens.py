@@ -98,7 +98,12 @@ class Tokens:
         ttl_seconds = client.ttls[kind]
         value = TokenValue(kind, self._directory.incarnation(), client.id, client.epoch, scope, int(now), ttl_seconds)
         call = self._live.store(name, value, int(now * 1000))
-        failure = stored(await call)
+        try:
+            failure = stored(await call)
+        except Unavailable:
+            # No answer in time: if the store still does it, it undoes it right after. Nobody waits for that.
+            self._live.void(name, value)
+            raise
         if failure is not None:
             await self._live.void(name, value)
             raise failure

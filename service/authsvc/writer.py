@@ -173,9 +173,7 @@ class Writer:
         self.counts.batches += 1
         self._observe_seconds(time.monotonic() - began)
 
-    async def _store_records(
-        self, batch: list[Entry], records: list[TokenRecord], entries: dict[bytes, list[Entry]]
-    ) -> list[TokenRecord]:
+    async def _store_records(self, batch: list[Entry], records: list[TokenRecord], entries: dict[bytes, list[Entry]]) -> list[TokenRecord]:
         """Write the records; those that the store refuses by themselves are found by halving, and set aside."""
         if not records:
             return []

@@ -12,11 +12,12 @@ from typing import Any
 from authsvc.credentials import TokenKeys, secret_digest
 from authsvc.errors import Unavailable
 from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.connection import Call
 from authsvc.live.directory import Directory
 from authsvc.live.forms import decode_event
 from authsvc.live.keys import STREAMS
 from authsvc.live.mirror import Mirror, Put
-from authsvc.live.pipeline import Address, Call, Pipeline
+from authsvc.live.pipeline import Address, Pipeline
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts
 from authsvc.model import Client, DeletedClient, Kind, Secret, TokenEvent, TokenValue, Version

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
+
 from authsvc.live.backlog import EVERY_SHARD, Backlog, Depth, Entry
 from authsvc.live.connect import RedisClient
 from authsvc.live.keys import GROUP, POISON, STREAMS
 from authsvc.model import StreamMark
 from contract.live_parts import now_ms, redis_client
-from redis.exceptions import ResponseError
 from servers import DEADLINE_SECONDS, RedisServer
 
 HOUR_MS = 3_600_000

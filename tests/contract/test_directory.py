@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.live.connect import RedisClient
 from authsvc.live.directory import CATCH_UP_SECONDS, Directory

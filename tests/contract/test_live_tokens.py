@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from redis.exceptions import OutOfMemoryError
+
 from authsvc.errors import Unavailable
 from authsvc.live.connect import RedisClient
 from authsvc.live.directory import Directory
@@ -19,7 +21,6 @@ from authsvc.live.mirror import Mirror, Put
 from authsvc.live.tokens import DONE, STALE, LiveTokens, decode, stored
 from authsvc.model import Event, TokenValue, Tombstone, Version
 from contract.live_parts import answer, build, client, connected, events, now_ms, redis_client
-from redis.exceptions import OutOfMemoryError
 from servers import RedisServer
 
 VALUE = TokenValue("o", 1, "alpha", 3, "read write", 1_790_000_000, 120)

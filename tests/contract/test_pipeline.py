@@ -18,16 +18,18 @@ from typing import Any
 
 import pytest
 import uvloop
+from redis.exceptions import ConnectionError as RedisConnectionError
+
 from authsvc.errors import Unavailable
 from authsvc.live.connect import address_of, connect_redis
+from authsvc.live.connection import MAX_WAITING, Call, Connection
 from authsvc.live.keys import HOME_VERSION
-from authsvc.live.pipeline import BACKOFF_SECONDS, MAX_WAITING, Call, Connection, Pipeline
+from authsvc.live.pipeline import BACKOFF_SECONDS, Pipeline
 from authsvc.live.scripts import Script, pack
 from authsvc.promise import settle
 from authsvc.settings import read_settings
 from contract.live_parts import answer, connected, is_up, kept_connected, redis_client, refused, settings_of, until
 from contract.redis_wires import PretendServer, Relay
-from redis.exceptions import ConnectionError as RedisConnectionError
 from servers import RedisServer, TcpProxy, free_port
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from authsvc.clients import Change, Clients
 from authsvc.errors import OperatorError
 from authsvc.live.backlog import Backlog

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, RecordStore
 from contract.record_stores import DATABASES, SqliteDatabase
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NOW_MS = 1_790_000_000_123
 DEADLINE_SECONDS = 30.0

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from authsvc.credentials import secret_digest
 from authsvc.errors import InsufficientScope, InvalidClient, InvalidScope, InvalidToken, Refusal, UnauthorizedClient, Unavailable
 from authsvc.live.keys import STREAMS, shard, token_key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from localstack import Stack, StackState
 from localstack.ports import free_base_port
 

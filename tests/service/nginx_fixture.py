@@ -48,6 +48,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@contextlib.contextmanager
+def silent_port() -> Iterator[int]:
+    """A loopback port that answers no attempt to connect, like a machine that is gone: its queue of connections is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        while True:
+            waiting = stack.enter_context(socket.socket())
+            waiting.settimeout(0.2)
+            try:
+                waiting.connect(address)
+            except TimeoutError:
+                break
+        yield address[1]
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Return once the condition holds; AssertionError after the deadline."""
     deadline = time.monotonic() + seconds
@@ -253,7 +269,8 @@ class _Connection(socketserver.StreamRequestHandler):
         body = b"" if request.method == "HEAD" else b'{"from":"instance"}'
         self.wfile.write(
             b"HTTP/1.1 %d Said\r\nContent-Type: application/json\r\nContent-Length: 19\r\nX-Request-Id: %s\r\nX-Auth-Client: demo\r\n"
-            b"X-Auth-Scope: %s\r\nCache-Control: no-store, private\r\n\r\n%s" % (status, request_id.encode(), LONGEST_SCOPE.encode(), body)
+            b"X-Auth-Scope: %s\r\nCache-Control: no-store, private\r\nLocation: http://auth/validate\r\n\r\n%s"
+            % (status, request_id.encode(), LONGEST_SCOPE.encode(), body)
         )
         return True
 

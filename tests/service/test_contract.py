@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from authsvc.credentials import TokenKeys, base64url
 from authsvc.live.connect import RedisClient
 from authsvc.live.keys import STREAMS, token_key

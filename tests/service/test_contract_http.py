@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from authsvc.model import Kind
 from servers import TOKEN_KEY, wait_until
 from service.one_instance import (

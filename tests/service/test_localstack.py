@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 import pytest
+
+from localstack import Stack, StackState
 from localstack.layout import ROOT
 from localstack.ports import free_base_port
 from servers import wait_until
@@ -294,6 +296,21 @@ def test_a_process_that_cannot_start_is_named_and_nothing_stays(idle: CommandLin
     assert "AUTH_NO_SUCH_SETTING" in refused.stderr
     assert time.monotonic() - began < 60
     assert idle.processes() == []
+
+
+def test_a_run_folder_that_cannot_be_made_is_one_sentence(idle: CommandLine) -> None:
+    idle.run_dir.touch()
+    refused = idle.up("--instances", "1")
+    assert (refused.returncode, refused.stderr.strip()) == (1, f"File exists: {idle.run_dir}.")
+    idle.run_dir.unlink()
+
+
+def test_programs_use_a_stack_as_a_library(stack: Stack, stack_state: StackState) -> None:
+    assert stack.start() == stack_state, "a second start changes nothing"
+    assert len(stack_state["instances"]) == 4
+    shown = stack.authsvc("client", "show", stack_state["client_id"], "--json")
+    assert json.loads(shown.stdout)["enabled"] is True, shown.stderr
+    assert status(f"{stack_state['base_url']}/health") == 200
 
 
 def test_settings_that_are_the_stacks_own_are_refused(idle: CommandLine) -> None:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+
 from service.nginx_fixture import (
     CONFIGURATION,
     LONGEST_SCOPE,
@@ -33,6 +34,7 @@ from service.nginx_fixture import (
     free_port,
     nginx_binary,
     nginx_version,
+    silent_port,
     stub_fleet,
     wait_until,
     write_configuration,
@@ -176,15 +178,20 @@ def test_one_time_token_by_get_meets_one_instance_only(half_dead: NginxServer, f
 
 
 def test_silent_instance_is_left_after_a_few_seconds(nginx: NginxServer, fleet: StubFleet) -> None:
-    def timed(request: Request) -> tuple[str, Answer, float]:
+    def timed(request: Request, wish: str = "stall-first") -> tuple[str, Answer, float]:
         started = time.monotonic()
-        return *asked(nginx.port, request, X_Stub="stall-first"), time.monotonic() - started
+        return *asked(nginx.port, request, X_Stub=wish), time.monotonic() - started
 
     fleet.release.clear()
     safe, unsafe = AGAIN[:6], [*ONCE[:1], *ONCE[2:6], *NEVER[:1]]
-    with ThreadPoolExecutor(len(safe + unsafe)) as pool:
+    with ThreadPoolExecutor(len(safe + unsafe) + 1) as pool:
+        all_silent = pool.submit(timed, AGAIN[0], "stall")
         results = list(pool.map(timed, safe + unsafe))
+        request_id, answer, seconds = all_silent.result()
     fleet.release.set()
+    assert_refusal(answer, 503, "temporarily_unavailable", request_id)
+    assert len(fleet.seen(request_id)) == 2
+    assert 5.5 < seconds < 7
     for request_id, answer, seconds in results[: len(safe)]:
         assert (answer.status, len(fleet.seen(request_id))) == (200, 2)
         assert 2.5 < seconds < 4.5
@@ -192,6 +199,25 @@ def test_silent_instance_is_left_after_a_few_seconds(nginx: NginxServer, fleet: 
         assert_refusal(answer, 503, "temporarily_unavailable", request_id)
         assert len(fleet.seen(request_id)) == 1
         assert 4.5 < seconds < 6.5
+
+
+def test_machine_that_is_gone_costs_a_second(fleet: StubFleet, tmp_path: Path) -> None:
+    with silent_port() as silent:
+        backends = [f"127.0.0.1:{silent}", fleet.addresses[0]]
+        with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), backends) as server:
+            started = time.monotonic()
+            for _ in backends:
+                request_id, answer = asked(server.port, ONCE[0])
+                assert answer.status == 200
+                assert len(fleet.seen(request_id)) == 1
+            assert 0.9 < time.monotonic() - started < 2
+
+
+def test_request_that_ends_instances_does_not_reach_all(tmp_path: Path) -> None:
+    with stub_fleet(6) as fleet, NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses) as server:
+        request_id, answer = asked(server.port, AGAIN[0], X_Stub="close")
+        assert_refusal(answer, 503, "temporarily_unavailable", request_id)
+        assert len(fleet.seen(request_id)) == 4
 
 
 def test_instances_that_failed_come_back_soon(tmp_path: Path) -> None:
@@ -239,13 +265,13 @@ MALFORMED = {
     "unknown transfer encoding": b"POST /token" + LINE + b"Transfer-Encoding: gzip\r\n\r\n",
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
+INNER_LOCATIONS = [b"/validate/again", b"/validate/once", b"/validate/never", b"/refusal"]
 REFUSALS = {
     **{f"{name} over 16 KiB": (request, 413, "content_too_large") for name, request in TOO_LARGE.items()},
     **{f"header lines, {name}": (request, 431, "header_fields_too_large") for name, request in HEADERS_TOO_LARGE.items()},
     **{name: (request, 400, "invalid_request") for name, request in MALFORMED.items()},
     "request line over 32 KiB": (b"GET /" + b"a" * 33000 + LINE + b"\r\n", 414, "invalid_request"),
-    "inner location of a rule": (b"GET /validate/again" + LINE + b"\r\n", 404, "not_found"),
-    "inner location of refusals": (b"GET /refusal" + LINE + b"\r\n", 404, "not_found"),
+    **{f"inner location {path.decode()}": (b"GET " + path + LINE + b"\r\n", 404, "not_found") for path in INNER_LOCATIONS},
 }
 
 
@@ -316,6 +342,7 @@ def test_answer_of_an_instance_passes_whatever_its_status(nginx: NginxServer, fl
             "Content-Type": ["application/json"],
             "X-Auth-Client": ["demo"],
             "X-Auth-Scope": [LONGEST_SCOPE],
+            "Location": ["http://auth/validate"],
             "Retry-After": None,
         }
         assert {name: answer.headers.get_all(name) for name in said} == said

@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from doors import Answer, Door, basic
+
 from localstack import Stack, StackState
 from servers import free_port, service_environ, wait_until
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from service.one_instance import FORM, OneInstance, assert_refused, basic, bearer, one_instance
 from service.wire import Answer, Connection, NotHttp, request
 

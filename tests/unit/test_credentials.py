@@ -9,10 +9,11 @@ from hashlib import blake2b, sha256
 from string import ascii_lowercase, ascii_uppercase, digits
 
 import pytest
-from authsvc.credentials import TokenKeys, base64url, jti, name_of_jti, new_secret, secret_digest, secret_matches
-from authsvc.model import Kind
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+from authsvc.credentials import TokenKeys, base64url, jti, name_of_jti, new_secret, secret_digest, secret_matches
+from authsvc.model import Kind
 from servers import service_environ
 
 KEY = b"k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from authsvc import errors
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable, Refusal
 from authsvc.metrics import STATUSES

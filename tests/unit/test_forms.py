@@ -6,6 +6,9 @@ from collections.abc import Callable
 from string import ascii_letters, digits
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from authsvc.live.forms import (
     Malformed,
     UnknownForm,
@@ -19,8 +22,6 @@ from authsvc.live.forms import (
     encode_token,
 )
 from authsvc.model import Client, DeletedClient, Event, Secret, TokenEvent, TokenValue, Tombstone
-from hypothesis import given
-from hypothesis import strategies as st
 
 # Golden: these literals are in some Redis already. A change here is a new form, with a number of its own.
 

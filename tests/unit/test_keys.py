@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from authsvc.live import keys
-from authsvc.live.keys import BUILD, CLIENTS, HOME, HOME_VERSION, LOG, POISON, STORE, STREAMS, TAGS, VERSIONS, shard, token_key
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+
+from authsvc.live import keys
+from authsvc.live.keys import BUILD, CLIENTS, HOME, HOME_VERSION, LOG, POISON, STORE, STREAMS, TAGS, VERSIONS, shard, token_key
 
 names = st.binary(min_size=20, max_size=20)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from rich.console import Console
+
 from localstack.display import curl_lines, show
 from localstack.layout import Layout
 from localstack.statefile import Pids, write_state
-from rich.console import Console
 
 SECRET = "pN3-[bold]x_8dZ-Sid-P_7_Vk3MOeJ3YrwXFlEF9Mh"
 

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from localstack.layout import ROOT
 
 LOCK = "scripts/requirements.lock"

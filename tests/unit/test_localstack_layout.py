@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from localstack.errors import StackError
 from localstack.layout import Layout, shell_lines, stack_ports, write_private
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from localstack.leftovers import MARK, alive, end, processes_of
 from servers import wait_until
 

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from localstack.layout import ROOT
 
 WHOLE = ROOT / "tests" / "requirements.lock"

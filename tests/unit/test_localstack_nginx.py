@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from localstack.layout import ROOT, Layout
 from localstack.nginx import write_configuration
 from localstack.servers import find_nginx
@@ -17,7 +18,7 @@ def test_nginx_accepts_the_files_and_finds_every_instance(tmp_path: Path, instan
     layout.run_dir.mkdir()
     write_configuration(layout)
     prefix = layout.nginx_dir
-    command = [find_nginx().path, "-T", "-e", "stderr", "-p", prefix, "-c", prefix / "nginx.conf"]
+    command = [str(find_nginx().path), "-T", "-e", "stderr", "-p", str(prefix), "-c", f"{prefix}/nginx.conf"]
     checked = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert checked.returncode == 0, checked.stderr
     assert checked.stdout.count("    server 127.0.0.1:") + checked.stdout.count("\nserver 127.0.0.1:") == instances

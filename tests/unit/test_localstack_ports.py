@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+
 from localstack.errors import StackError
 from localstack.layout import stack_ports
 from localstack.ports import check_ports, free_base_port

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from authsvc.http.app import create_pages
 from authsvc.http.openapi import SCHEMAS
 

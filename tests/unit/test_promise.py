@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from authsvc.errors import InvalidToken
 from authsvc.promise import Promise, drive, settle
 
@@ -219,16 +220,18 @@ def test_settle_raises_a_refusal() -> None:
         asyncio.run(use())
 
 
-def test_a_caller_that_gave_up_does_not_hinder_the_rest() -> None:
-    """The coroutine runs to its end although nobody waits for it any more."""
+def test_a_task_that_is_cancelled_ends_and_its_promise_may_still_be_settled() -> None:
     promise: Promise[int] = Promise()
     ended = []
 
     async def work() -> None:
-        ended.append(await promise)
+        try:
+            await promise
+        finally:
+            ended.append("work")
 
     async def use() -> None:
-        task = asyncio.create_task(settle(work()))
+        task = asyncio.create_task(work())
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -236,4 +239,15 @@ def test_a_caller_that_gave_up_does_not_hinder_the_rest() -> None:
         promise.resolve(5)
 
     asyncio.run(use())
-    assert ended == [5]
+    assert ended == ["work"]
+
+
+def test_a_promise_wakes_a_task_from_within_another_task() -> None:
+    async def use() -> list[int]:
+        promise: Promise[int] = Promise()
+        waiting = asyncio.create_task(wait_for(promise))
+        await asyncio.sleep(0)
+        promise.resolve(7)
+        return await waiting
+
+    assert asyncio.run(use()) == [7]

@@ -8,6 +8,9 @@ import re
 from urllib.parse import parse_qsl, quote_plus, urlencode
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
 from authsvc.http.request import (
     Request,
@@ -19,8 +22,6 @@ from authsvc.http.request import (
     scopes,
 )
 from authsvc.tokens import Credentials
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 FORM = b"application/x-www-form-urlencoded"
 JSON = b"application/json"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from authsvc import errors
 from authsvc.errors import MethodNotAllowed, Refusal
 from authsvc.http.response import Response, ok, refused
-from hypothesis import given
-from hypothesis import strategies as st
 
 REFUSALS: list[type[Refusal]] = sorted(
     (found for found in vars(errors).values() if isinstance(found, type) and issubclass(found, Refusal) and found is not MethodNotAllowed),

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
+
 from authsvc.errors import OperatorError
 from authsvc.records import migrate
 from authsvc.records.schema import METADATA
-from sqlalchemy import create_engine
 
 PROCESSES = 4
 ADD = "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from authsvc.model import Event, TokenEvent, TokenRecord, TokenValue
-from authsvc.writer import fold
 from hypothesis import given
 from hypothesis import strategies as st
+
+from authsvc.model import Event, TokenEvent, TokenRecord, TokenValue
+from authsvc.writer import fold
 
 VALUE = TokenValue("a", 12, "orders", 345, "read write", 1_790_000_000, 3600)
 NAMES = [bytes([first]) + b"\x07" * 19 for first in (0x00, 0x0A, 0x7F, 0x80, 0xFF)]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,9 +15,10 @@ from rich.progress import track
 from rich.table import Table
 
 from authsvc.clients import Change, Clients
+from authsvc.commands.export import export_text, read_export
 from authsvc.commands.session import Session, in_session
 from authsvc.errors import OperatorError
-from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, DeletedClient, Secret
+from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, DeletedClient
 
 app = typer.Typer(help="Clients: who may get tokens.", no_args_is_help=True)
 
@@ -100,7 +99,7 @@ def list_clients(as_json: Json = False) -> None:
 def export(as_json: Json = False) -> None:
     """Print all clients as JSON, with the digests of their secrets, for `import`. Always JSON."""
     clients = in_session(lambda session: session.clients.list())
-    typer.echo(json.dumps({"clients": [_exported(client) for client in clients]}, indent=2))
+    typer.echo(export_text(clients))
 
 
 @app.command("import")
@@ -109,7 +108,7 @@ def import_clients(
     as_json: Json = False,
 ) -> None:
     """Add or replace clients from an export: status and secrets are kept, their older tokens end."""
-    clients = _read_export(file)
+    clients = read_export(file)
 
     async def work(session: Session) -> list[Change]:
         progress = track(clients, description="Importing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
@@ -159,40 +158,12 @@ def _described(client: Client | DeletedClient) -> dict[str, Any]:
 
 
 def _print_table(clients: list[Client]) -> None:
-    table = Table("client", "scopes", "state", "secrets", "access TTL", "one-time TTL", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for heading in ("client", "scopes", "state", "secrets", "access TTL", "one-time TTL"):
+        table.add_column(heading, overflow="fold")
     for client in clients:
         made = ", ".join(_time(secret.created_ms) for secret in client.secrets)
         state = "enabled" if client.enabled else "disabled"
         table.add_row(client.id, " ".join(client.scopes), state, made, f"{client.access_ttl_seconds} s", f"{client.one_time_ttl_seconds} s")
-    Console().print(table)
-
-
-def _exported(client: Client) -> dict[str, Any]:
-    return {
-        "client_id": client.id,
-        "scopes": list(client.scopes),
-        "enabled": client.enabled,
-        "secrets": [{"sha256": b64encode(secret.digest).decode("ascii"), "created_ms": secret.created_ms} for secret in client.secrets],
-        "access_ttl_seconds": client.access_ttl_seconds,
-        "one_time_ttl_seconds": client.one_time_ttl_seconds,
-    }
-
-
-def _read_export(file: Path) -> list[Client]:
-    try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
-        return [
-            Client(
-                id=item["client_id"],
-                scopes=tuple(item["scopes"]),
-                secrets=tuple(Secret(b64decode(secret["sha256"], validate=True), int(secret["created_ms"])) for secret in item["secrets"]),
-                enabled=bool(item["enabled"]),
-                access_ttl_seconds=int(item["access_ttl_seconds"]),
-                one_time_ttl_seconds=int(item["one_time_ttl_seconds"]),
-            )
-            for item in json.loads(text)["clients"]
-        ]
-    except OSError as error:
-        raise OperatorError(f"{file} cannot be read: {error.strerror}.") from error
-    except (ValueError, KeyError, TypeError, Base64Error) as error:
-        raise OperatorError(f"{file} is not an export of clients: {type(error).__name__} {error}.") from error
+    # A pipe has no width: there each client is one line.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -95,7 +96,8 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         server = DrainingServer(self.config, self.wsgi, self.cfg.settings_of_instance.drain_seconds)
-        self._install_sigquit_handler()
+        # gunicorn's quick stop; the base class's handler would only set a flag that uvicorn never looks at.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             raise SystemExit(3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -35,18 +37,16 @@ def revoke(token: Token, as_json: Json = False) -> None:
 
     async def work(session: Session) -> tuple[bytes, bytes]:
         name = _name(session, token)
-        pipeline = Pipeline(address_of(session.settings), session.settings.redis_timeout_ms / 1000)
         directory = Directory(session.redis)
-        try:
-            await pipeline.connect()
-            await directory.refresh()
-            tokens = Tokens(TokenKeys(b"-" * 32), LiveTokens(pipeline), directory, Counts())
-            return name, await settle(tokens.revoke_name(name))
-        except Unavailable as error:
-            raise OperatorError(f"The token could not be revoked: {error.description}") from error
-        finally:
-            await directory.close()
-            await pipeline.close()
+        async with _connected(session) as pipeline:
+            live = LiveTokens(pipeline)
+            try:
+                call = live.ask_version()
+                await call
+                await directory.reach(call.version)
+                return name, await settle(Tokens(TokenKeys(b"-" * 32), live, directory, Counts()).revoke_name(name))
+            finally:
+                await directory.close()
 
     name, outcome = in_session(work)
     found = outcome.decode("ascii")
@@ -64,9 +64,9 @@ def show(token: Token, as_json: Json = False) -> None:
 
     async def work(session: Session) -> tuple[bytes, TokenValue | Tombstone | None, TokenRecord | None]:
         name = _name(session, token)
-        from authsvc.live.keys import token_key
-
-        return name, decode(await session.redis.get(token_key(name))), await session.store.read_record(name)
+        async with _connected(session) as pipeline:
+            live = decode(await LiveTokens(pipeline).read(name))
+        return name, live, await session.store.read_record(name)
 
     name, live, record = in_session(work)
     if live is None and record is None:
@@ -90,6 +90,18 @@ def show(token: Token, as_json: Json = False) -> None:
     else:
         for key, value in members.items():
             typer.echo(f"{key + ':':<11}{'-' if value is None else value}")
+
+
+@asynccontextmanager
+async def _connected(session: Session) -> AsyncIterator[Pipeline]:
+    pipeline = Pipeline(address_of(session.settings), session.settings.redis_timeout_ms / 1000)
+    try:
+        await pipeline.connect()
+        yield pipeline
+    except Unavailable as error:
+        raise OperatorError(f"The token cannot be reached: {error.description}") from error
+    finally:
+        await pipeline.close()
 
 
 def _live_state(live: TokenValue | Tombstone | None) -> str:

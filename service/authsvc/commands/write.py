@@ -72,7 +72,8 @@ async def write(settings: Settings) -> None:
     housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, metrics, holder)
     server = _management_server(Management(housekeeping.not_ready, metrics.render), settings)
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
-    await housekeeping.try_once("groups", backlog.make_groups)
+    # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
+    await housekeeping.try_once("backlog", backlog.make_groups)
     serving = asyncio.create_task(server.serve())
     tasks = [asyncio.create_task(task) for task in housekeeping.loops(stopping)]
     draining = asyncio.create_task(writer.run())
@@ -140,7 +141,8 @@ class Housekeeping:
 
     def not_ready(self) -> str | None:
         """What keeps the writer from its work now."""
-        return next(iter(self._failing.values()), None)
+        waiting = self._writer.failing
+        return next(iter(self._failing.values()), waiting and f"records: {waiting}")
 
     def loops(self, stopping: asyncio.Event) -> list[Coroutine[None, None, None]]:
         """The periodic parts."""
@@ -154,14 +156,13 @@ class Housekeeping:
 
     async def _every(self, stopping: asyncio.Event, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         while not stopping.is_set():
-            await self.try_once(name, work)
-            try:
-                await asyncio.wait_for(stopping.wait(), seconds)
-            except TimeoutError:
-                continue
+            done = await self.try_once(name, work)
+            # What failed makes the writer unready, so it is tried again soon, however long its own interval.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stopping.wait(), seconds if done else min(seconds, TICK_SECONDS))
 
-    async def try_once(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do one part; an error is logged once and makes the writer not ready until it is over."""
+    async def try_once(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
+        """Do one part and say whether it went well; an error is logged once and makes the writer not ready until it is over."""
         try:
             await work()
         except (RedisError, OSError, TimeoutError, OperatorError, Unavailable) as error:
@@ -171,8 +172,9 @@ class Housekeeping:
             self._failing[name] = sentence
             if name == "backlog":
                 self._metrics.redis_up.set(0)
-        else:
-            self._failing.pop(name, None)
+            return False
+        self._failing.pop(name, None)
+        return True
 
     async def _measure(self) -> None:
         counts, metrics = self._writer.counts, self._metrics

@@ -29,7 +29,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             home = (await Mirror(session.redis).versions())[0]
             poison = await backlog.poison(POISON_SHOWN)
         except (RedisError, OSError, TimeoutError) as error:
-            raise OperatorError(f"Redis is out of reach: {error}.") from error
+            raise OperatorError(f"Redis is out of reach: {str(error).rstrip('.')}.") from error
         return {
             "backlog_entries": depth.entries,
             "backlog_age_seconds": depth.age_seconds,

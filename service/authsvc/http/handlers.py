@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from authsvc.credentials import base64url
-from authsvc.errors import CredentialsMissing, InvalidRequest, UnsupportedGrantType
+from authsvc.errors import CredentialsMissing, InvalidRequest, InvalidScope, UnsupportedGrantType
 from authsvc.http.request import Request, scopes
 from authsvc.http.response import Response, ok
 from authsvc.model import Kind, TokenValue
@@ -66,9 +66,12 @@ class Handlers:
                 raise CredentialsMissing("An Authorization: Bearer header is needed.")
             token, scope = bearer, query.get("scope")
         else:
+            if "scope" in query:
+                # Ignored, it would let a caller believe that the scope was checked.
+                raise InvalidRequest("scope of a POST comes in the body.")
             parameters = request.parameters()
             token, scope = _one_token(bearer, parameters), parameters.get("scope")
-        active = await self._tokens.validate(token, scopes(scope))
+        active = await self._tokens.validate(token, _scopes_to_hold(scope))
         body, client_id, granted = _active(active)
         return ok(b'{"active":true,"valid":true,%b}' % body, (b"x-auth-client", client_id), (b"x-auth-scope", granted))
 
@@ -97,6 +100,14 @@ class Handlers:
     async def health(self, request: Request) -> Response:
         """`GET /health`: this process answers; asks nothing of anyone."""
         return HEALTHY
+
+
+def _scopes_to_hold(scope: str | None) -> tuple[str, ...]:
+    try:
+        return scopes(scope)
+    except InvalidScope as refusal:
+        # `invalid_scope` is a word of the token endpoint (RFC 6749, 5.2), not of a protected resource (RFC 6750, 3.1).
+        raise InvalidRequest(refusal.description) from None
 
 
 def _one_token(bearer: bytes | None, parameters: dict[str, str]) -> bytes:

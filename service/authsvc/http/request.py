@@ -8,6 +8,7 @@ import os
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
+from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
@@ -104,20 +105,12 @@ class Request:
 
 def form_parameters(text: bytes) -> dict[str, str]:
     """Parse application/x-www-form-urlencoded in UTF-8."""
-    parameters: dict[str, str] = {}
-    seen: set[str] = set()
-    # Most bodies have nothing encoded in them, and are decoded once instead of name by name.
-    plain = b"%" not in text and b"+" not in text
-    pairs = [pair.partition("=") for pair in _text(text).split("&")] if plain else _encoded_pairs(text)
-    for name, equals, value in pairs:
-        if name or equals:
-            _put(parameters, seen, name, value)
-    return parameters
-
-
-def _encoded_pairs(text: bytes) -> list[tuple[str, str, str]]:
-    pairs = [pair.partition(b"=") for pair in text.split(b"&")]
-    return [(_form_text(name), equals.decode("ascii"), _form_text(value)) for name, equals, value in pairs]
+    if b"%" in text or b"+" in text:
+        pairs = [pair.partition(b"=") for pair in text.split(b"&")]
+        return _distinct((_form_text(name), _form_text(value)) for name, equals, value in pairs if name or equals)
+    # Most bodies have nothing encoded in them, and are decoded once instead of word by word.
+    plain = [pair.partition("=") for pair in _text(text).split("&")]
+    return _distinct((name, value) for name, equals, value in plain if name or equals)
 
 
 def _form_text(raw: bytes) -> str:
@@ -134,12 +127,16 @@ def _text(raw: bytes) -> str:
     return text
 
 
-def _put(parameters: dict[str, str], seen: set[str], name: str, value: str) -> None:
-    if name in seen:
-        raise InvalidRequest("A parameter is given twice.")
-    seen.add(name)
-    if value:
+def _distinct(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The parameters by name; one that is given twice is refused, one without a value counts as absent (RFC 6749, 3.1)."""
+    parameters: dict[str, str] = {}
+    for name, value in pairs:
+        if name in parameters:
+            raise InvalidRequest("A parameter is given twice.")
         parameters[name] = value
+    if "" in parameters.values():
+        return {name: value for name, value in parameters.items() if value}
+    return parameters
 
 
 def json_parameters(text: bytes) -> dict[str, str]:
@@ -150,16 +147,15 @@ def json_parameters(text: bytes) -> dict[str, str]:
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(members, _Pairs):
         raise InvalidRequest("The body must be a JSON object.")
-    parameters: dict[str, str] = {}
-    seen: set[str] = set()
-    for name, value in members:
-        if isinstance(value, str):
-            _put(parameters, seen, name, _text(value.encode("utf-8", "surrogatepass")))
-        elif name in KNOWN_PARAMETERS and value is not None:
-            raise InvalidRequest(f"{name} must be a string.")
-        else:
-            _put(parameters, seen, name, "")
-    return parameters
+    return _distinct((name, _member(name, value)) for name, value in members)
+
+
+def _member(name: str, value: object) -> str:
+    if isinstance(value, str):
+        return _text(value.encode("utf-8", "surrogatepass"))
+    if name in KNOWN_PARAMETERS and value is not None:
+        raise InvalidRequest(f"{name} must be a string.")
+    return ""
 
 
 class _Pairs(list[tuple[str, object]]):

@@ -32,19 +32,18 @@ def encode_token(value: TokenValue) -> bytes:
 
 def decode_token(stored: bytes) -> TokenValue | Tombstone:
     """Read what is kept under a token's key: a live value or a tombstone."""
-    mark = stored[1:3]
-    if stored[:1] != b"1":
-        raise _stranger(stored)
     try:
-        if mark in (b"a ", b"o "):
-            incarnation, client_id, epoch, issued, ttl, scope = stored[3:].decode("ascii").split(" ", 5)
-            return TokenValue(chr(mark[0]), int(incarnation), client_id, int(epoch), scope, int(issued), int(ttl))
-        if mark in (b"u ", b"r "):
-            at_ms, client_id = stored[3:].decode("ascii").split(" ")
-            return Tombstone(chr(mark[0]), int(at_ms), client_id)
+        words = stored.decode("ascii").split(" ", 6)
+        mark = words[0]
+        if mark in ("1a", "1o"):
+            _, incarnation, client_id, epoch, issued, ttl, scope = words
+            return TokenValue(mark[1], int(incarnation), client_id, int(epoch), scope, int(issued), int(ttl))
+        if mark in ("1u", "1r"):
+            _, at_ms, client_id = words
+            return Tombstone(mark[1], int(at_ms), client_id)
     except ValueError as error:
-        raise Malformed(f"stored token: {error}") from error
-    raise Malformed("stored token: unknown kind")
+        raise _stranger(stored) from error
+    raise _stranger(stored)
 
 
 def encode_event(event: Event, name: bytes, at_ms: int, token: bytes) -> bytes:
@@ -129,6 +128,6 @@ def decode_change(stored: bytes) -> str:
 
 
 def _stranger(stored: bytes) -> Exception:
-    if stored[:1].isdigit():
+    if stored[:1].isdigit() and stored[:1] != b"1":
         return UnknownForm(f"form {stored[:1].decode()}")
-    return Malformed("no form number")
+    return Malformed("not a stored form")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from authsvc.errors import Unavailable
+from authsvc.live.connection import Call
 from authsvc.live.forms import Malformed, UnknownForm, decode_token, encode_event, encode_token
 from authsvc.live.keys import STREAMS, VERSIONS, shard, token_key
-from authsvc.live.pipeline import Call, Pipeline
+from authsvc.live.pipeline import Pipeline
 from authsvc.live.scripts import END, VOID
 from authsvc.model import Event, TokenValue, Tombstone
 

@@ -1,0 +1,635 @@
+"""The command line as a person types it, against a real Redis, one real writer and one real instance."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from authsvc import __version__
+from authsvc.commands.main import app
+from authsvc.credentials import jti
+from authsvc.live.connect import connect_redis
+from authsvc.live.keys import shard, token_key
+from authsvc.live.mirror import Mirror
+from authsvc.records.sqlite import SqliteStore
+from authsvc.settings import read_settings
+from servers import RedisServer, ServiceProcess, run_command, running, service_environ, wait_until
+from service.command_line import CommandLine
+from service.one_instance import GRANT, OneInstance, basic, bearer
+from service.wire import Answer
+
+COMMANDS = {
+    "serve", "write", "migrate", "writer status", "token show", "token revoke",
+    *(f"client {name}" for name in (
+        "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",
+    )),
+}  # fmt: skip
+NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
+NO_REDIS = "redis://127.0.0.1:1/0"
+UNKNOWN_JTI = "A" * 27
+
+
+class Service:
+    """What the commands are typed against, and how a client of the service sees what they did."""
+
+    def __init__(self, command: CommandLine, instance: OneInstance, early: dict[str, subprocess.CompletedProcess[str]]) -> None:
+        self.command = command
+        self.instance = instance
+        self.early = early
+
+    def add(self, client_id: str, *words: str) -> str:
+        """Add a client and return its secret."""
+        secret: str = self.command.json("client", "add", client_id, "--scope", "read", "--scope", "write", *words)["client_secret"]
+        return secret
+
+    def issue(self, client_id: str, secret: str, target: str = "/token") -> Answer:
+        return self.instance.post(target, GRANT, basic(client_id, secret))
+
+    def token(self, client_id: str, secret: str, target: str = "/token") -> str:
+        answer = self.issue(client_id, secret, target)
+        assert answer.status == 200, answer
+        token: str = answer.json["access_token"]
+        return token
+
+    def accepts(self, client_id: str, secret: str) -> bool:
+        """Whether the instance takes this secret now."""
+        status = self.issue(client_id, secret).status
+        assert status in (200, 401)
+        return status == 200
+
+    def jti(self, token: str) -> str:
+        name: str = self.instance.ask("GET", "/validate", bearer(token)).json["jti"]
+        return name
+
+    def written(self, token: str) -> dict[str, Any]:
+        """What `token show` tells once the writer has written the token."""
+        shown: dict[str, Any] = wait_until(
+            lambda: next((found for found in [self.command.json("token", "show", token)] if "issued" in found), None), "it is written"
+        )
+        return shown
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """All that runs. The first commands are typed before there is a writer: they have to wait, and to give up."""
+    folder = tmp_path_factory.mktemp("commands")
+    redis = RedisServer(folder / "redis").start()
+    shared = {"redis_url": redis.url, "records_url": f"sqlite:///{folder / 'records.db'}"}
+    serve = ServiceProcess(folder, "serve", **shared)
+    writer = ServiceProcess(folder, "write", **shared, writer_batch_seconds=0.1, mirror_interval_seconds=0.2)
+    with running(redis, serve.start()):
+        environ = {name: value for name, value in writer.environ.items() if name not in ("AUTH_PORT", "AUTH_MANAGEMENT_PORT")}
+        early = start_without_writer(environ, folder)
+        command = CommandLine(folder, environ)
+        try:
+            finished = {name: finish(process) for name, process in early.items()}
+            with running(writer.start()):
+                serve.wait_ready()
+                writer.wait_ready()
+                yield Service(command, OneInstance(redis, serve), finished)
+        finally:
+            command.close()
+            for process in early.values():
+                process.kill()
+
+
+def start_without_writer(environ: dict[str, str], folder: Path) -> dict[str, subprocess.Popen[str]]:
+    """Additions that cannot come into force: all at once, for each waits its whole time."""
+    no_redis = {"AUTH_REDIS_URL": NO_REDIS, "AUTH_RECORDS_URL": f"sqlite:///{folder / 'other.db'}"}
+    return {
+        "json": start(environ, "client", "add", "early-json", "--scope", "read", "--json"),
+        "text": start(environ, "client", "add", "early-text", "--scope", "read"),
+        "no redis": start({**environ, **no_redis}, "client", "add", "early-no-redis", "--scope", "read", "--json"),
+    }
+
+
+def start(environ: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "authsvc", *words]
+    return subprocess.Popen(command, env={**service_environ(), **environ}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def command(service: Service) -> CommandLine:
+    return service.command
+
+
+# Help, version and wrong usage
+
+
+def paths() -> dict[str, Any]:
+    """Every command there is, by the words that call it."""
+    found = {}
+    for name, top in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        inner = getattr(top, "commands", {})
+        found |= {f"{name} {below}": command for below, command in inner.items()} or {name: top}
+    return found
+
+
+def test_the_commands_are_those_of_the_contract() -> None:
+    assert paths().keys() == COMMANDS
+
+
+@pytest.mark.parametrize("path", sorted(COMMANDS))
+def test_help_says_what_a_command_does_and_what_each_option_is(command: CommandLine, path: str) -> None:
+    text = " ".join(command.good(*path.split(), "--help").split())
+    described = paths()[path]
+    sentence = " ".join(described.help.split())
+    assert sentence in text
+    assert sentence.endswith((".", "`"))
+    for parameter in described.params:
+        assert parameter.help, f"{parameter.name} is not explained"
+        assert parameter.name in ("client_id", "token", "file") or parameter.opts[0] in text
+
+
+def test_help_of_groups_lists_what_is_in_them(command: CommandLine) -> None:
+    assert all(f" {name} " in command.good("--help") for name in {path.split()[0] for path in COMMANDS})
+    for group in ("client", "token", "writer"):
+        names = {path.split()[1] for path in COMMANDS if path.startswith(f"{group} ")}
+        assert all(f" {name} " in command.good(group, "--help") for name in names)
+
+
+def test_the_version_is_printed_by_a_real_start(command: CommandLine) -> None:
+    done = run_command({}, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"authsvc {__version__}\n", "")
+    assert command.good("--version") == done.stdout
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "", "client", "nothing", "client nothing", "client add", "client rotate a b", "client list extra", "client add a --scope",
+        "client add a --scope r --access-ttl-seconds soon", "client list --yaml", "token show", "token show a b", "migrate --dry",
+        "client import", "writer status now", "serve --port 1",
+    ],
+)  # fmt: skip
+def test_wrong_usage_exits_2_and_shows_the_right_one(command: CommandLine, line: str) -> None:
+    done = command.run(*line.split())
+    assert done.returncode == 2
+    assert "Usage: authsvc" in done.stdout + done.stderr
+    assert done.stdout == "" or line in ("", "client")
+
+
+# Stored, but not in force
+
+
+@pytest.mark.parametrize("name", ["json", "text"])
+def test_a_change_that_is_not_yet_in_force_is_printed_with_its_secret_and_finished_by_the_writer(service: Service, name: str) -> None:
+    done = service.early[name]
+    assert (done.returncode, done.stderr) == (1, f"{NOT_IN_FORCE}\n")
+    if name == "json":
+        members = json.loads(done.stdout)
+        assert members["in_force"] is False
+        secret = members["client_secret"]
+    else:
+        secret = shown_secret(done.stdout)
+    wait_until(lambda: service.accepts(f"early-{name}", secret), "the writer has finished it")
+
+
+def test_a_change_without_redis_is_stored_and_printed_all_the_same(service: Service) -> None:
+    done = service.early["no redis"]
+    assert (done.returncode, done.stderr) == (1, f"{NOT_IN_FORCE}\n")
+    assert json.loads(done.stdout)["client_secret"]
+
+
+def shown_secret(text: str) -> str:
+    found = re.findall(r"^client_secret: ([A-Za-z0-9_-]{43})$", text, re.MULTILINE)
+    assert len(found) == 1, text
+    return str(found[0])
+
+
+# Clients
+
+
+def test_add_prints_the_secret_once_and_it_works_at_once(service: Service, command: CommandLine) -> None:
+    added = command.json("client", "add", "first", "--scope", "read", "--scope", "write read", "--access-ttl-seconds", "77")
+    assert list(added)[:2] == ["client_id", "client_secret"]
+    secret = added.pop("client_secret")
+    created = added["secrets"][0]["created"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", created)
+    assert added == {
+        "client_id": "first",
+        "scopes": ["read", "write"],
+        "enabled": True,
+        "secrets": [{"created": created}],
+        "access_ttl_seconds": 77,
+        "one_time_ttl_seconds": 120,
+        "epoch": added["revision"],
+        "revision": added["revision"],
+        "in_force": True,
+    }
+    answer = service.issue("first", secret)
+    assert (answer.status, answer.json["expires_in"], answer.json["scope"]) == (200, 77, "read write")
+    shown = [command.good("client", *words) for words in (["show", "first"], ["show", "first", "--json"], ["list"], ["export"])]
+    assert not any(secret in text for text in shown)
+
+
+def test_add_without_json_tells_a_person_the_same(service: Service, command: CommandLine) -> None:
+    text = command.good("client", "add", "person", "--scope", "read", "--one-time-ttl-seconds", "9")
+    assert text.startswith("Client person added.\nclient_id:     person\n")
+    assert text.endswith("The secret is shown this once.\n")
+    answer = service.issue("person", shown_secret(text), "/ott")
+    assert (answer.status, answer.json["expires_in"]) == (200, 9)
+
+
+def test_add_of_a_client_that_is_there_changes_nothing(service: Service, command: CommandLine) -> None:
+    secret = service.add("twice")
+    before = command.json("client", "show", "twice")
+    assert command.refused("client", "add", "twice", "--scope", "other") == "Client twice exists already."
+    assert command.json("client", "show", "twice") == before
+    assert service.accepts("twice", secret)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["a b", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["x" * 65, "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["n\nl", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["refused"], "A client needs at least one scope: --scope NAME."),
+        (["refused", "--scope", " "], "A client needs at least one scope: --scope NAME."),
+        (["refused", "--scope", 'a"b'], "'a\"b' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
+        (["refused", "--scope", "é"], "'é' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
+        (["refused", "--scope", " ".join(f"s{number}" for number in range(33))], "A client has at most 32 scopes."),
+        (["refused", "--scope", "r", "--access-ttl-seconds", "0"], "A lifetime is 1 to 2592000 seconds."),
+        (["refused", "--scope", "r", "--one-time-ttl-seconds", "2592001"], "A lifetime is 1 to 2592000 seconds."),
+    ],
+)
+def test_what_no_client_may_be_is_refused_in_one_sentence(command: CommandLine, words: list[str], sentence: str) -> None:
+    assert command.refused("client", "add", *words) == sentence
+
+
+def test_nothing_that_was_refused_is_stored(command: CommandLine) -> None:
+    assert not {"refused", "a b", "", "x" * 65} & {client["client_id"] for client in command.json("client", "list")}
+
+
+def test_two_secrets_live_side_by_side_from_rotate_to_retire(service: Service, command: CommandLine) -> None:
+    old = service.add("turned")
+    assert command.refused("client", "retire", "turned") == "Client turned has one live secret: rotate first."
+    rotated = command.json("client", "rotate", "turned")
+    new = rotated["client_secret"]
+    assert len(rotated["secrets"]) == 2
+    assert new != old
+    assert service.accepts("turned", old)
+    assert service.accepts("turned", new)
+    refusal = command.refused("client", "rotate", "turned")
+    assert refusal == "Client turned has two live secrets: retire the older one first."
+    token = service.token("turned", old)
+    assert command.good("client", "retire", "turned") == "The older secret of client turned is ended.\n"
+    assert not service.accepts("turned", old)
+    assert service.accepts("turned", new)
+    assert service.instance.valid(token), "a secret's end is no end of tokens"
+    text = command.good("client", "rotate", "turned")
+    assert text.startswith("Client turned has a second secret.\n")
+    newest = shown_secret(text)
+    retired = command.json("client", "retire", "turned")
+    assert "client_secret" not in retired
+    assert len(retired["secrets"]) == 1
+    assert (service.accepts("turned", new), service.accepts("turned", newest)) == (False, True)
+
+
+def test_disable_holds_until_enable_and_revoke_tokens_for_good(service: Service, command: CommandLine) -> None:
+    secret = service.add("held")
+    token = service.token("held", secret)
+    assert command.good("client", "disable", "held") == "Client held is disabled.\n"
+    assert not service.instance.valid(token)
+    assert not service.accepts("held", secret)
+    assert command.json("client", "show", "held")["enabled"] is False
+    assert command.good("client", "enable", "held") == "Client held is enabled.\n"
+    assert service.instance.valid(token), "unexpired tokens come back"
+    assert command.good("client", "revoke-tokens", "held") == "All tokens of client held are ended.\n"
+    assert not service.instance.valid(token)
+    later = service.token("held", secret)
+    assert service.instance.valid(later)
+    assert command.json("client", "disable", "held")["enabled"] is False
+    assert command.json("client", "revoke-tokens", "held")["in_force"] is True
+    assert command.json("client", "enable", "held")["enabled"] is True
+    assert not service.instance.valid(later), "revoke-tokens ran in between"
+    assert service.accepts("held", secret)
+
+
+def test_a_deleted_client_that_is_added_again_is_another_one(service: Service, command: CommandLine) -> None:
+    secret = service.add("again")
+    token = service.token("again", secret)
+    assert command.good("client", "delete", "again") == "Client again is deleted.\n"
+    assert not service.instance.valid(token)
+    assert not service.accepts("again", secret)
+    assert command.refused("client", "show", "again") == "There is no client again."
+    renewed = service.add("again")
+    assert not service.instance.valid(token), "adding revives no token"
+    assert (service.accepts("again", secret), service.accepts("again", renewed)) == (False, True)
+    assert command.json("client", "delete", "again") == {"client_id": "again", "deleted": True, "in_force": True}
+
+
+@pytest.mark.parametrize("verb", ["rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show"])
+def test_a_client_that_is_not_there_is_named(command: CommandLine, verb: str) -> None:
+    assert command.refused("client", verb, "nobody") == "There is no client nobody."
+
+
+def test_show_and_list_cut_nothing_short_in_a_pipe(service: Service, command: CommandLine) -> None:
+    long_id, scopes = "L" * 64, [f"scope-{number}-{'x' * 50}" for number in range(20)]
+    command.good("client", "add", long_id, "--scope", " ".join(scopes))
+    service.add("a-second-one")
+    command.good("client", "disable", "a-second-one")
+    listed = command.json("client", "list")
+    names = [client["client_id"] for client in listed]
+    assert names == sorted(names)
+    assert command.json("client", "show", long_id) in listed
+    heading, *lines = command.good("client", "list").splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert "client" in heading
+    [shown] = command.good("client", "show", long_id).splitlines()[1:]
+    assert shown.split()[:21] == [long_id, *scopes]
+    assert " enabled " in shown
+    assert " disabled " in command.good("client", "show", "a-second-one")
+
+
+# Export and import
+
+
+def test_an_import_keeps_status_and_secrets_and_ends_older_tokens(service: Service, command: CommandLine, tmp_path: Path) -> None:
+    old, off = service.add("moved"), service.add("moved-off")
+    new = command.json("client", "rotate", "moved")["client_secret"]
+    token = service.token("moved", new)
+    command.good("client", "disable", "moved-off")
+    exported = command.good("client", "export")
+    assert json.loads(exported) == json.loads(command.good("client", "export", "--json"))
+    file = tmp_path / "clients.json"
+    file.write_text(exported)
+    command.good("client", "delete", "moved-off")
+    command.good("client", "retire", "moved")
+    command.good("client", "enable", "early-text")
+    count = len(json.loads(exported)["clients"])
+    assert command.good("client", "import", str(file)) == f"{count} clients imported.\n"
+    assert not service.instance.valid(token), "older tokens end"
+    assert service.accepts("moved", old), "the retired secret was in the export"
+    assert service.accepts("moved", new)
+    assert not service.accepts("moved-off", off)
+    command.good("client", "enable", "moved-off")
+    assert service.accepts("moved-off", off)
+
+
+def test_an_export_piped_into_another_store_makes_it_the_same(service: Service, command: CommandLine, tmp_path: Path) -> None:
+    exported = command.good("client", "export")
+    elsewhere = {
+        "records_url": f"sqlite:///{tmp_path / 'elsewhere.db'}",
+        "redis_url": service.instance.redis.url.removesuffix("/0") + "/5",
+    }
+    asyncio.run(empty_mirror(tmp_path / "elsewhere.db", elsewhere["redis_url"]))
+    imported = command.json("client", "import", "-", stdin=exported, **elsewhere)
+    assert imported == {"imported": len(json.loads(exported)["clients"])}
+    assert command.good("client", "export", **elsewhere) == exported
+
+
+async def empty_mirror(path: Path, redis_url: str) -> None:
+    """What a writer makes first of an empty record store."""
+    store, redis = SqliteStore(path), connect_redis(read_settings({"AUTH_REDIS_URL": redis_url}))
+    try:
+        await store.open()
+        assert await Mirror(redis).build([], 1, await store.identity()) is not None
+    finally:
+        await store.close()
+        await redis.aclose()
+
+
+def exported_client(**changes: Any) -> dict[str, Any]:
+    return {
+        "client_id": "imported",
+        "scopes": ["read"],
+        "enabled": True,
+        "secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 1}],
+        "access_ttl_seconds": 60,
+        "one_time_ttl_seconds": 60,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        "[]",
+        "{}",
+        '{"clients": 5}',
+        '{"clients": [5]}',
+        "[" * 100_000,
+        *(
+            json.dumps({"clients": [exported_client(), exported_client(**changes)]})
+            for changes in (
+                {"client_id": 5},
+                {"client_id": "a b"},
+                {"client_id": "\ud800"},
+                {"scopes": "read"},
+                {"scopes": [7]},
+                {"scopes": []},
+                {"scopes": ["a b"]},
+                {"enabled": "no"},
+                {"secrets": []},
+                {"secrets": [{"sha256": "AAAA", "created_ms": 1}]},
+                {"secrets": [{"sha256": "not base64!", "created_ms": 1}]},
+                {"secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 2**70}]},
+                {"secrets": [{"sha256": b64encode(b"d" * 32).decode()}]},
+                {"access_ttl_seconds": 1e999},
+                {"access_ttl_seconds": 0},
+                {"a_newer_release": "wrote this"},
+            )
+        ),
+    ],
+)
+def test_what_is_no_export_is_refused_in_one_sentence_and_nothing_of_it_is_stored(command: CommandLine, text: str) -> None:
+    sentence = command.refused("client", "import", "-", stdin=text)
+    assert sentence.startswith("- ")
+    assert len(sentence) < 300
+    assert command.refused("client", "show", "imported") == "There is no client imported."
+
+
+def test_a_file_that_cannot_be_read_is_named(command: CommandLine, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    assert command.refused("client", "import", str(missing)) == f"{missing} cannot be read: No such file or directory."
+    assert command.refused("client", "import", str(tmp_path)) == f"{tmp_path} cannot be read: Is a directory."
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert command.refused("client", "import", str(binary)).startswith(f"{binary} is not an export of clients: ")
+
+
+# Single tokens
+
+
+def test_a_token_is_shown_by_itself_and_by_its_jti(service: Service, command: CommandLine) -> None:
+    token = service.token("shown", service.add("shown"))
+    name = service.jti(token)
+    by_token = service.written(token)
+    assert by_token == command.json("token", "show", name)
+    assert by_token["live"] == "stored"
+    assert {key: by_token[key] for key in ("jti", "client_id", "kind", "scope")} == {
+        "jti": name, "client_id": "shown", "kind": "access", "scope": "read write",
+    }  # fmt: skip
+    assert [by_token[key] for key in ("used", "revoked", "voided")] == [None, None, None]
+    assert by_token["issued"] < by_token["expires"]
+    lines = dict(re.split(r":\s+", line, maxsplit=1) for line in command.good("token", "show", token).splitlines())
+    assert lines == {key: "-" if value is None else value for key, value in by_token.items()}
+
+
+def test_a_token_that_only_redis_knows_is_shown(service: Service, command: CommandLine) -> None:
+    name = b"\xfb\xef\xbe" + bytes(17)
+    service.instance.on_redis(lambda redis: redis.set(token_key(name), "1a 1 orders 1 1790000000 60 read", ex=60))
+    assert jti(name).startswith("----")
+    assert command.json("token", "show", jti(name)) == {"jti": jti(name), "live": "stored", "record": "not written yet"}
+    service.instance.on_redis(lambda redis: redis.set(token_key(name), "2 of a newer release", ex=60))
+    assert "cannot read" in command.refused("token", "show", jti(name))
+    assert "cannot read" in command.refused("token", "revoke", jti(name))
+    service.instance.on_redis(lambda redis: redis.delete(token_key(name)))
+    assert shard(name) == 11
+
+
+@pytest.mark.parametrize("by", ["token", "jti"])
+def test_a_revoked_token_is_refused_when_the_command_returns(service: Service, command: CommandLine, by: str) -> None:
+    token = service.token(f"revoking-{by}", service.add(f"revoking-{by}"))
+    name = service.jti(token)
+    word = token if by == "token" else name
+    assert command.json("token", "revoke", word) == {"jti": name, "revoked": True, "found": "done"}
+    assert not service.instance.valid(token)
+    assert command.good("token", "revoke", word) == "The token was revoked before.\n"
+    assert command.json("token", "revoke", word) == {"jti": name, "revoked": False, "found": "revoked"}
+    shown = wait_until(lambda: command.json("token", "show", word).get("revoked") and command.json("token", "show", word), "it is written")
+    assert (shown["live"], shown["used"]) == ("revoked", None)
+
+
+def test_a_one_time_token_is_shown_and_revoked_without_being_used(service: Service, command: CommandLine) -> None:
+    secret = service.add("single")
+    unused, used = service.token("single", secret, "/ott"), service.token("single", secret, "/ott")
+    assert service.instance.valid(used)
+    assert service.written(unused)["kind"] == "one_time"
+    assert command.good("token", "revoke", unused) == "Token revoked.\n"
+    assert not service.instance.valid(unused)
+    assert command.good("token", "revoke", used) == "The token was used before.\n"
+    assert service.written(used)["live"] == "used"
+
+
+def test_a_jti_may_begin_with_a_dash(service: Service, command: CommandLine) -> None:
+    secret = service.add("dashing")
+    # One in 64 does; 3000 in a row that do not are as likely as guessing a 68-bit number.
+    names = ((token, service.jti(token)) for token in (service.token("dashing", secret) for _ in range(3000)))
+    token, name = next(found for found in names if found[1].startswith("-"))
+    assert command.json("token", "show", name)["jti"] == name
+    assert command.good("token", "revoke", name) == "Token revoked.\n"
+    assert not service.instance.valid(token)
+    assert command.json("token", "revoke", name) == {"jti": name, "revoked": False, "found": "revoked"}
+
+
+def test_tokens_that_nobody_knows(command: CommandLine) -> None:
+    assert command.refused("token", "show", UNKNOWN_JTI) == "Neither Redis nor the record store knows this token."
+    assert command.good("token", "revoke", UNKNOWN_JTI) == "Nothing to revoke: the token is unknown or has expired.\n"
+    assert command.json("token", "revoke", UNKNOWN_JTI) == {"jti": UNKNOWN_JTI, "revoked": False, "found": "unknown"}
+
+
+@pytest.mark.parametrize("word", ["", "x", "-", "--nothing", "A" * 26 + "B", "A" * 26 + "=", "at_" + "A" * 43, "é" * 46, "A" * 5000])
+@pytest.mark.parametrize("verb", ["show", "revoke"])
+def test_what_is_no_token_is_refused_in_one_sentence(command: CommandLine, verb: str, word: str) -> None:
+    assert command.refused("token", verb, word) == "This is neither a JTI (27 characters) nor a token of this service (46 characters)."
+
+
+# The writer and the schema
+
+
+def test_status_tells_programs_and_people_the_same(service: Service, command: CommandLine) -> None:
+    status = wait_until(
+        lambda: next((found for found in [command.json("writer", "status")] if found["backlog_entries"] == 0), None), "all is written"
+    )
+    version = status.pop("version")
+    assert re.fullmatch(r"\d+-[0-9a-f]{8}:\d+", version)
+    assert status == {"backlog_entries": 0, "backlog_age_seconds": 0.0, "poison_entries": 0, "poison": []}
+    assert command.good("writer", "status").splitlines() == [
+        "backlog:   0 entries, the oldest 0.0 s old",
+        f"mirror:    {version}",
+        "poison:    0 entries set aside",
+    ]
+
+
+def test_status_of_an_empty_redis_says_what_instances_do(service: Service, command: CommandLine) -> None:
+    empty = service.instance.redis.url.removesuffix("/0") + "/6"
+    assert command.json("writer", "status", redis_url=empty)["version"] is None
+    assert "mirror:    none: instances answer 503\n" in command.good("writer", "status", redis_url=empty)
+
+
+def test_migrate_may_be_repeated(command: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "records.db"
+    for _ in range(2):
+        assert command.good("migrate", records_url=f"sqlite:///{path}") == "The schema is up to date.\n"
+    assert "clients" in tables(path)
+
+
+def test_migrate_sql_prints_what_makes_the_schema_and_touches_nothing(command: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    statements = command.good("migrate", "--sql", records_url=f"sqlite:///{path}")
+    assert not path.exists()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
+    command.good("migrate", records_url=f"sqlite:///{tmp_path / 'migrated.db'}")
+    assert tables(path) == tables(tmp_path / "migrated.db")
+    command.good("client", "list", records_url=f"sqlite:///{path}")
+
+
+def tables(path: Path) -> set[str]:
+    """Everything in a database by its name."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+# What is wrong is said in one sentence
+
+
+@pytest.mark.parametrize("line", [f"token show {UNKNOWN_JTI}", f"token revoke {UNKNOWN_JTI}", "writer status"])
+def test_redis_out_of_reach(command: CommandLine, line: str) -> None:
+    sentence = command.refused(*line.split(), redis_url=NO_REDIS)
+    assert "Redis is out of reach" in sentence
+    assert not sentence.endswith("..")
+
+
+@pytest.mark.parametrize("line", [f"token revoke {UNKNOWN_JTI}"])
+def test_redis_without_a_mirror(service: Service, command: CommandLine, line: str) -> None:
+    empty = service.instance.redis.url.removesuffix("/0") + "/6"
+    assert "client directory" in command.refused(*line.split(), redis_url=empty)
+
+
+@pytest.mark.parametrize("line", ["client list", "migrate", "write", "writer status"])
+def test_a_record_store_that_is_none(command: CommandLine, tmp_path: Path, line: str) -> None:
+    text = tmp_path / "text"
+    text.write_text("not a database, though long enough to be taken for the header of one " * 10)
+    for path in (text, tmp_path, text / "below" / "records.db"):
+        sentence = command.refused(*line.split(), records_url=f"sqlite:///{path}")
+        assert sentence.startswith(f"The record store {path} cannot be used: ")
+    assert text.read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize("line", ["serve", "token show at_" + "A" * 43])
+def test_a_missing_key(command: CommandLine, line: str) -> None:
+    sentence = "AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key."
+    assert command.refused(*line.split(), without="AUTH_TOKEN_KEY") == sentence
+
+
+@pytest.mark.parametrize("line", ["serve", "write", "migrate", "client list", f"token show {UNKNOWN_JTI}", "writer status"])
+def test_an_unknown_or_bad_setting(command: CommandLine, line: str) -> None:
+    assert command.refused(*line.split(), lifetime="5") == "AUTH_LIFETIME is not a setting of this service: see docs/settings.md."
+    assert command.refused(*line.split(), writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
+    assert command.refused(*line.split(), redis_url="http://127.0.0.1") == (
+        "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
+    )
