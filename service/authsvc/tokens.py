@@ -25,7 +25,7 @@ from authsvc.errors import (
 from authsvc.live.directory import Directory, KnownClient
 from authsvc.live.tokens import DONE, STALE, LiveTokens, decode, stored
 from authsvc.metrics import Counts
-from authsvc.model import Event, Kind, TokenValue, Tombstone
+from authsvc.model import Event, Kind, TokenValue
 
 ATTEMPTS = 50
 """How often a step is judged again because clients change faster than it gets through."""
@@ -135,7 +135,13 @@ class Tokens:
         if name is None:
             raise InvalidToken("The token is malformed.")
         for _ in range(ATTEMPTS):
-            value = await self._alive(name)
+            call = self._live.read(name)
+            reply = await call
+            self._count(reply)
+            # Two versions that are missing are equal too, and mean anything but up to date.
+            if call.version is None or call.version != self._directory.current:
+                await self._directory.reach(call.version)
+            value = self._alive(reply)
             if scopes and not set(scopes) <= set(value.scope.split(" ")):
                 raise InsufficientScope("The token does not carry every scope that was asked for.")
             if value.kind == Kind.ACCESS:
@@ -206,17 +212,13 @@ class Tokens:
             await self._directory.reach(call.version)
         raise _overtaken()
 
-    async def _alive(self, name: bytes) -> TokenValue:
-        call = self._live.read(name)
-        reply = await call
-        self._count(reply)
-        # Two that are missing are equal too, and mean anything but up to date.
-        if call.version is None or call.version != self._directory.current:
-            await self._directory.reach(call.version)
+    def _alive(self, reply: bytes | None) -> TokenValue:
+        """The live value that a read found, by a directory that is new enough for it."""
         value = decode(reply)
-        if isinstance(value, TokenValue) and self._lives(value):
-            return value
-        if isinstance(value, Tombstone):
+        if isinstance(value, TokenValue):
+            if self._lives(value):
+                return value
+        elif value is not None:
             raise InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.")
         raise InvalidToken("The token is unknown or has expired.")
 
