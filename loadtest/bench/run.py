@@ -91,7 +91,7 @@ def _tokens(url: str, authorization: str) -> list[str]:
 
 def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, list[Sample]]:
     """Run every subject `rounds` times, in turn; {name: samples}."""
-    ports = {name: free_port() for name in ("redis", "canned", "plain", "service", "management")}
+    ports = {name: free_port() for name in ("redis", "canned", "empty", "plain", "service", "management")}
     redis_url = f"redis://127.0.0.1:{ports['redis']}/0"
     os.environ |= {"AUTH_REDIS_URL": redis_url, "AUTH_TOKEN_KEY": KEY, "AUTH_DRAIN_SECONDS": "0"}
     os.environ |= {"AUTH_PORT": str(ports["service"]), "AUTH_MANAGEMENT_PORT": str(ports["management"])}
@@ -111,12 +111,15 @@ def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
         authorization = "Basic " + base64.b64encode(f"bench:{secret}".encode()).decode()
         python = sys.executable
         canned = start(SERVICE_CORE, "canned", python, "-m", "bench.canned", str(ports["canned"]))
-        plain_options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--port", str(ports["plain"])]
+        uvicorn = [python, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+        no_lifespan = ["--lifespan", "off", "--port", str(ports["empty"])]
+        empty = start(SERVICE_CORE, "empty", *uvicorn, *no_lifespan, "bench.empty:app")
         plain_environ = {"BENCH_REDIS_URL": f"{redis_url[:-1]}1", "BENCH_KEY": KEY, "BENCH_SECRET": secret}
-        plain = start(SERVICE_CORE, "plain", python, "-m", "uvicorn", "bench.plain:app", *plain_options, **plain_environ)
+        plain = start(SERVICE_CORE, "plain", *uvicorn, "--port", str(ports["plain"]), "bench.plain:app", **plain_environ)
         service = start(SERVICE_CORE, "service", python, "-m", "authsvc", "serve")
         urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ports}
         canned.wait_for(urls["canned"])
+        empty.wait_for(urls["empty"])
         plain.wait_for(f"{urls['plain']}/nothing")
         service.wait_for(f"{urls['management']}/ready")
         issue = folder / "issue.txt"
@@ -127,6 +130,7 @@ def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
             check[name].write_text("".join(f"token={token}\n" for token in _tokens(urls[name], authorization)))
         subjects = [
             Subject("canned", urls["canned"], "/validate", "-", check["service"], canned),
+            Subject("empty app", urls["empty"], "/validate", "-", check["service"], empty),
             Subject("validate", urls["service"], "/validate", "-", check["service"], service),
             Subject("plain validate", urls["plain"], "/validate", "-", check["plain"], plain),
             Subject("token", urls["service"], "/token", authorization, issue, service),
@@ -160,7 +164,8 @@ async def _prepare_when_up() -> str:
 def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, object]:
     """Print the table; return it with the environment for the JSON file."""
     medians = {name: statistics.median(sample.cpu_microseconds for sample in rounds) for name, rounds in samples.items()}
-    table = Table("what", "CPU µs/request", "spread", "requests/s", "p99 ms", "x canned", "plain / this", box=None, header_style="bold")
+    columns = ("what", "CPU µs/request", "spread", "requests/s", "p99 ms", "x canned", "x empty app", "plain / this")
+    table = Table(*columns, box=None, header_style="bold")
     rows = []
     for name, rounds in samples.items():
         cpu = [sample.cpu_microseconds for sample in rounds]
@@ -172,6 +177,7 @@ def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, obje
             "rate": statistics.median(sample.rate for sample in rounds),
             "p99_ms": statistics.median(sample.p99_ms for sample in rounds),
             "times_canned": medians[name] / medians["canned"],
+            "times_empty": medians[name] / medians["empty app"],
             "plain_over_this": plain / medians[name] if plain else None,
         }
         rows.append(row)
@@ -182,6 +188,7 @@ def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, obje
             f"{row['rate']:,.0f}",
             f"{row['p99_ms']:.1f}",
             f"{row['times_canned']:.2f}",
+            f"{row['times_empty']:.2f}",
             f"{row['plain_over_this']:.2f}" if plain else "",
         )
     console.print(table)

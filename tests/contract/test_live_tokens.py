@@ -319,10 +319,12 @@ def test_a_full_store_takes_no_token_and_ends_every_one(small_server: RedisServe
         return True
 
     async def fill(redis: RedisClient) -> None:
-        # Big pieces, then small ones, until not even a token fits.
+        # Big pieces, then small ones, until not even a token fits. The server's own buffers come and go, so not once but
+        # twenty times in a row.
         for size in (100_000, 1000, 10):
-            number = 0
-            while await fits(redis, f"filling-{size}-{number}", size):
+            number = refused = 0
+            while refused < 20:
+                refused = 0 if await fits(redis, f"filling-{size}-{number}", size) else refused + 1
                 number += 1
 
     async def main() -> None:
