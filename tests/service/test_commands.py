@@ -81,32 +81,50 @@ class Service:
         return shown
 
 
+class Place:
+    """Where the commands are typed: a Redis, an instance, and no writer yet."""
+
+    def __init__(self, folder: Path) -> None:
+        self.redis = RedisServer(folder / "redis")
+        shared = {"redis_url": self.redis.url, "records_url": f"sqlite:///{folder / 'records.db'}"}
+        self.serve = ServiceProcess(folder, "serve", **shared)
+        self.writer = ServiceProcess(folder, "write", **shared, writer_batch_seconds=0.1, mirror_interval_seconds=0.2)
+        own = ("AUTH_PORT", "AUTH_MANAGEMENT_PORT")
+        self.environ = {name: value for name, value in self.writer.environ.items() if name not in own}
+        self.command = CommandLine(folder, self.environ)
+
+
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """All that runs. The first commands are typed before there is a writer: they have to wait, and to give up."""
-    folder = tmp_path_factory.mktemp("commands")
-    redis = RedisServer(folder / "redis").start()
-    shared = {"redis_url": redis.url, "records_url": f"sqlite:///{folder / 'records.db'}"}
-    serve = ServiceProcess(folder, "serve", **shared)
-    writer = ServiceProcess(folder, "write", **shared, writer_batch_seconds=0.1, mirror_interval_seconds=0.2)
-    with running(redis, serve.start()):
-        environ = {name: value for name, value in writer.environ.items() if name not in ("AUTH_PORT", "AUTH_MANAGEMENT_PORT")}
-        early = start_without_writer(environ, folder)
-        command = CommandLine(folder, environ)
-        try:
-            finished = {name: finish(process) for name, process in early.items()}
-            with running(writer.start()):
-                serve.wait_ready()
-                writer.wait_ready()
-                yield Service(command, OneInstance(redis, serve), finished)
-        finally:
-            command.close()
-            for process in early.values():
-                process.kill()
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """All but the writer runs."""
+    place = Place(tmp_path_factory.mktemp("commands"))
+    with running(place.redis.start(), place.serve.start()):
+        yield place
+        place.command.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def early(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Additions that cannot come into force, because there is no writer. They give up while other tests run."""
+    processes = start_without_writer(place.environ, tmp_path_factory.mktemp("early"))
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def service(place: Place, early: dict[str, subprocess.Popen[str]]) -> Iterator[Service]:
+    """All that runs, once the early commands have given up and the writer has started."""
+    finished = {name: finish(process) for name, process in early.items()}
+    with running(place.writer.start()):
+        place.serve.wait_ready()
+        place.writer.wait_ready()
+        yield Service(place.command, OneInstance(place.redis, place.serve), finished)
 
 
 def start_without_writer(environ: dict[str, str], folder: Path) -> dict[str, subprocess.Popen[str]]:
-    """Additions that cannot come into force: all at once, for each waits its whole time."""
+    """All at once, for each waits its whole time."""
     no_redis = {"AUTH_REDIS_URL": NO_REDIS, "AUTH_RECORDS_URL": f"sqlite:///{folder / 'other.db'}"}
     return {
         "json": start(environ, "client", "add", "early-json", "--scope", "read", "--json"),
@@ -126,8 +144,8 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def command(service: Service) -> CommandLine:
-    return service.command
+def command(place: Place) -> CommandLine:
+    return place.command
 
 
 # Help, version and wrong usage
@@ -188,6 +206,170 @@ def test_wrong_usage_exits_2_and_says_what_is_wrong(command: CommandLine, line: 
     else:
         assert done.stdout == ""
         assert "Error" in done.stderr
+
+
+# The schema
+
+
+def test_migrate_may_be_repeated(command: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "records.db"
+    for _ in range(2):
+        assert command.good("migrate", records_url=f"sqlite:///{path}") == "The schema is up to date.\n"
+    assert "clients" in tables(path)
+
+
+def test_migrate_sql_prints_what_makes_the_schema_and_touches_nothing(command: CommandLine, tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    statements = command.good("migrate", "--sql", records_url=f"sqlite:///{path}")
+    assert not path.exists()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(statements)
+    command.good("migrate", records_url=f"sqlite:///{tmp_path / 'migrated.db'}")
+    assert tables(path) == tables(tmp_path / "migrated.db")
+    command.good("client", "list", records_url=f"sqlite:///{path}")
+
+
+def tables(path: Path) -> set[str]:
+    """Everything in a database by its name."""
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+# What is wrong is said in one sentence
+
+
+@pytest.mark.parametrize("line", [f"token show {UNKNOWN_JTI}", f"token revoke {UNKNOWN_JTI}", "writer status"])
+def test_redis_out_of_reach(command: CommandLine, line: str) -> None:
+    sentence = command.refused(*line.split(), redis_url=NO_REDIS)
+    assert "Redis is out of reach" in sentence
+    assert not sentence.endswith("..")
+
+
+@pytest.mark.parametrize("line", [f"token revoke {UNKNOWN_JTI}"])
+def test_redis_without_a_mirror(service: Service, command: CommandLine, line: str) -> None:
+    empty = service.instance.redis.url.removesuffix("/0") + "/6"
+    assert "client directory" in command.refused(*line.split(), redis_url=empty)
+
+
+@pytest.mark.parametrize("line", ["client list", "migrate", "write", "writer status"])
+def test_a_record_store_that_is_none(command: CommandLine, tmp_path: Path, line: str) -> None:
+    text = tmp_path / "text"
+    text.write_text("not a database, though long enough to be taken for the header of one " * 10)
+    for path in (text, tmp_path, text / "below" / "records.db"):
+        sentence = command.refused(*line.split(), records_url=f"sqlite:///{path}")
+        assert sentence.startswith(f"The record store {path} cannot be used: ")
+    assert text.read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize("line", ["serve", "token show at_" + "A" * 43])
+def test_a_missing_key(command: CommandLine, line: str) -> None:
+    sentence = "AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key."
+    assert command.refused(*line.split(), without="AUTH_TOKEN_KEY") == sentence
+
+
+@pytest.mark.parametrize("line", ["serve", "write", "migrate", "client list", f"token show {UNKNOWN_JTI}", "writer status"])
+def test_an_unknown_or_bad_setting(command: CommandLine, line: str) -> None:
+    assert command.refused(*line.split(), lifetime="5") == "AUTH_LIFETIME is not a setting of this service: see docs/settings.md."
+    assert command.refused(*line.split(), writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
+    assert command.refused(*line.split(), redis_url="http://127.0.0.1") == (
+        "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["a b", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["x" * 65, "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["n\nl", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
+        (["refused"], "A client needs at least one scope: --scope NAME."),
+        (["refused", "--scope", " "], "A client needs at least one scope: --scope NAME."),
+        (["refused", "--scope", 'a"b'], "'a\"b' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
+        (["refused", "--scope", "é"], "'é' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
+        (["refused", "--scope", " ".join(f"s{number}" for number in range(33))], "A client has at most 32 scopes."),
+        (["refused", "--scope", "r", "--access-ttl-seconds", "0"], "A lifetime is 1 to 2592000 seconds."),
+        (["refused", "--scope", "r", "--one-time-ttl-seconds", "2592001"], "A lifetime is 1 to 2592000 seconds."),
+    ],
+)
+def test_what_no_client_may_be_is_refused_in_one_sentence(command: CommandLine, words: list[str], sentence: str) -> None:
+    assert command.refused("client", "add", *words) == sentence
+
+
+def test_nothing_that_was_refused_is_stored(command: CommandLine) -> None:
+    assert not {"refused", "a b", "", "x" * 65} & {client["client_id"] for client in command.json("client", "list")}
+
+
+@pytest.mark.parametrize("verb", ["rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show"])
+def test_a_client_that_is_not_there_is_named(command: CommandLine, verb: str) -> None:
+    assert command.refused("client", verb, "nobody") == "There is no client nobody."
+
+
+def exported_client(**changes: Any) -> dict[str, Any]:
+    return {
+        "client_id": "imported",
+        "scopes": ["read"],
+        "enabled": True,
+        "secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 1}],
+        "access_ttl_seconds": 60,
+        "one_time_ttl_seconds": 60,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        "[]",
+        "{}",
+        '{"clients": 5}',
+        '{"clients": [5]}',
+        "[" * 100_000,
+        *(
+            json.dumps({"clients": [exported_client(), exported_client(**changes)]})
+            for changes in (
+                {"client_id": 5},
+                {"client_id": "a b"},
+                {"client_id": "\ud800"},
+                {"scopes": "read"},
+                {"scopes": [7]},
+                {"scopes": []},
+                {"scopes": ["a b"]},
+                {"enabled": "no"},
+                {"secrets": []},
+                {"secrets": [{"sha256": "AAAA", "created_ms": 1}]},
+                {"secrets": [{"sha256": "not base64!", "created_ms": 1}]},
+                {"secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 2**70}]},
+                {"secrets": [{"sha256": b64encode(b"d" * 32).decode()}]},
+                {"access_ttl_seconds": 1e999},
+                {"access_ttl_seconds": 0},
+                {"a_newer_release": "wrote this"},
+            )
+        ),
+    ],
+)
+def test_what_is_no_export_is_refused_in_one_sentence_and_nothing_of_it_is_stored(command: CommandLine, text: str) -> None:
+    sentence = command.refused("client", "import", "-", stdin=text)
+    assert sentence.startswith("- ")
+    assert len(sentence) < 300
+    assert command.refused("client", "show", "imported") == "There is no client imported."
+
+
+def test_a_file_that_cannot_be_read_is_named(command: CommandLine, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.json"
+    assert command.refused("client", "import", str(missing)) == f"{missing} cannot be read: No such file or directory."
+    assert command.refused("client", "import", str(tmp_path)) == f"{tmp_path} cannot be read: Is a directory."
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    assert command.refused("client", "import", str(binary)).startswith(f"{binary} is not an export of clients: ")
+
+
+@pytest.mark.parametrize("word", ["", "x", "-", "--nothing", "A" * 26 + "B", "A" * 26 + "=", "at_" + "A" * 43, "é" * 46, "A" * 5000])
+@pytest.mark.parametrize("verb", ["show", "revoke"])
+def test_what_is_no_token_is_refused_in_one_sentence(command: CommandLine, verb: str, word: str) -> None:
+    assert command.refused("token", verb, word) == "This is neither a JTI (27 characters) nor a token of this service (46 characters)."
 
 
 # Stored, but not in force
@@ -260,30 +442,6 @@ def test_add_of_a_client_that_is_there_changes_nothing(service: Service, command
     assert service.accepts("twice", secret)
 
 
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["a b", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
-        (["", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
-        (["x" * 65, "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
-        (["n\nl", "--scope", "r"], "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"),
-        (["refused"], "A client needs at least one scope: --scope NAME."),
-        (["refused", "--scope", " "], "A client needs at least one scope: --scope NAME."),
-        (["refused", "--scope", 'a"b'], "'a\"b' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
-        (["refused", "--scope", "é"], "'é' is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."),
-        (["refused", "--scope", " ".join(f"s{number}" for number in range(33))], "A client has at most 32 scopes."),
-        (["refused", "--scope", "r", "--access-ttl-seconds", "0"], "A lifetime is 1 to 2592000 seconds."),
-        (["refused", "--scope", "r", "--one-time-ttl-seconds", "2592001"], "A lifetime is 1 to 2592000 seconds."),
-    ],
-)
-def test_what_no_client_may_be_is_refused_in_one_sentence(command: CommandLine, words: list[str], sentence: str) -> None:
-    assert command.refused("client", "add", *words) == sentence
-
-
-def test_nothing_that_was_refused_is_stored(command: CommandLine) -> None:
-    assert not {"refused", "a b", "", "x" * 65} & {client["client_id"] for client in command.json("client", "list")}
-
-
 def test_two_secrets_live_side_by_side_from_rotate_to_retire(service: Service, command: CommandLine) -> None:
     old = service.add("turned")
     assert command.refused("client", "retire", "turned") == "Client turned has one live secret: rotate first."
@@ -340,11 +498,6 @@ def test_a_deleted_client_that_is_added_again_is_another_one(service: Service, c
     assert not service.instance.valid(token), "adding revives no token"
     assert (service.accepts("again", secret), service.accepts("again", renewed)) == (False, True)
     assert command.json("client", "delete", "again") == {"client_id": "again", "deleted": True, "in_force": True}
-
-
-@pytest.mark.parametrize("verb", ["rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show"])
-def test_a_client_that_is_not_there_is_named(command: CommandLine, verb: str) -> None:
-    assert command.refused("client", verb, "nobody") == "There is no client nobody."
 
 
 def test_show_and_list_cut_nothing_short_in_a_pipe(service: Service, command: CommandLine) -> None:
@@ -411,67 +564,6 @@ async def empty_mirror(path: Path, redis_url: str) -> None:
     finally:
         await store.close()
         await redis.aclose()
-
-
-def exported_client(**changes: Any) -> dict[str, Any]:
-    return {
-        "client_id": "imported",
-        "scopes": ["read"],
-        "enabled": True,
-        "secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 1}],
-        "access_ttl_seconds": 60,
-        "one_time_ttl_seconds": 60,
-        **changes,
-    }
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "garbage",
-        "[]",
-        "{}",
-        '{"clients": 5}',
-        '{"clients": [5]}',
-        "[" * 100_000,
-        *(
-            json.dumps({"clients": [exported_client(), exported_client(**changes)]})
-            for changes in (
-                {"client_id": 5},
-                {"client_id": "a b"},
-                {"client_id": "\ud800"},
-                {"scopes": "read"},
-                {"scopes": [7]},
-                {"scopes": []},
-                {"scopes": ["a b"]},
-                {"enabled": "no"},
-                {"secrets": []},
-                {"secrets": [{"sha256": "AAAA", "created_ms": 1}]},
-                {"secrets": [{"sha256": "not base64!", "created_ms": 1}]},
-                {"secrets": [{"sha256": b64encode(b"d" * 32).decode(), "created_ms": 2**70}]},
-                {"secrets": [{"sha256": b64encode(b"d" * 32).decode()}]},
-                {"access_ttl_seconds": 1e999},
-                {"access_ttl_seconds": 0},
-                {"a_newer_release": "wrote this"},
-            )
-        ),
-    ],
-)
-def test_what_is_no_export_is_refused_in_one_sentence_and_nothing_of_it_is_stored(command: CommandLine, text: str) -> None:
-    sentence = command.refused("client", "import", "-", stdin=text)
-    assert sentence.startswith("- ")
-    assert len(sentence) < 300
-    assert command.refused("client", "show", "imported") == "There is no client imported."
-
-
-def test_a_file_that_cannot_be_read_is_named(command: CommandLine, tmp_path: Path) -> None:
-    missing = tmp_path / "missing.json"
-    assert command.refused("client", "import", str(missing)) == f"{missing} cannot be read: No such file or directory."
-    assert command.refused("client", "import", str(tmp_path)) == f"{tmp_path} cannot be read: Is a directory."
-    binary = tmp_path / "binary"
-    binary.write_bytes(b"\xff\xfe\x00")
-    assert command.refused("client", "import", str(binary)).startswith(f"{binary} is not an export of clients: ")
 
 
 # Single tokens
@@ -545,13 +637,7 @@ def test_tokens_that_nobody_knows(command: CommandLine) -> None:
     assert command.json("token", "revoke", UNKNOWN_JTI) == {"jti": UNKNOWN_JTI, "revoked": False, "found": "unknown"}
 
 
-@pytest.mark.parametrize("word", ["", "x", "-", "--nothing", "A" * 26 + "B", "A" * 26 + "=", "at_" + "A" * 43, "é" * 46, "A" * 5000])
-@pytest.mark.parametrize("verb", ["show", "revoke"])
-def test_what_is_no_token_is_refused_in_one_sentence(command: CommandLine, verb: str, word: str) -> None:
-    assert command.refused("token", verb, word) == "This is neither a JTI (27 characters) nor a token of this service (46 characters)."
-
-
-# The writer and the schema
+# The writer
 
 
 def test_status_tells_programs_and_people_the_same(service: Service, command: CommandLine) -> None:
@@ -572,68 +658,3 @@ def test_status_of_an_empty_redis_says_what_instances_do(service: Service, comma
     empty = service.instance.redis.url.removesuffix("/0") + "/6"
     assert command.json("writer", "status", redis_url=empty)["version"] is None
     assert "mirror:    none: instances answer 503\n" in command.good("writer", "status", redis_url=empty)
-
-
-def test_migrate_may_be_repeated(command: CommandLine, tmp_path: Path) -> None:
-    path = tmp_path / "new" / "records.db"
-    for _ in range(2):
-        assert command.good("migrate", records_url=f"sqlite:///{path}") == "The schema is up to date.\n"
-    assert "clients" in tables(path)
-
-
-def test_migrate_sql_prints_what_makes_the_schema_and_touches_nothing(command: CommandLine, tmp_path: Path) -> None:
-    path = tmp_path / "records.db"
-    statements = command.good("migrate", "--sql", records_url=f"sqlite:///{path}")
-    assert not path.exists()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(statements)
-    command.good("migrate", records_url=f"sqlite:///{tmp_path / 'migrated.db'}")
-    assert tables(path) == tables(tmp_path / "migrated.db")
-    command.good("client", "list", records_url=f"sqlite:///{path}")
-
-
-def tables(path: Path) -> set[str]:
-    """Everything in a database by its name."""
-    with closing(sqlite3.connect(path)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-
-
-# What is wrong is said in one sentence
-
-
-@pytest.mark.parametrize("line", [f"token show {UNKNOWN_JTI}", f"token revoke {UNKNOWN_JTI}", "writer status"])
-def test_redis_out_of_reach(command: CommandLine, line: str) -> None:
-    sentence = command.refused(*line.split(), redis_url=NO_REDIS)
-    assert "Redis is out of reach" in sentence
-    assert not sentence.endswith("..")
-
-
-@pytest.mark.parametrize("line", [f"token revoke {UNKNOWN_JTI}"])
-def test_redis_without_a_mirror(service: Service, command: CommandLine, line: str) -> None:
-    empty = service.instance.redis.url.removesuffix("/0") + "/6"
-    assert "client directory" in command.refused(*line.split(), redis_url=empty)
-
-
-@pytest.mark.parametrize("line", ["client list", "migrate", "write", "writer status"])
-def test_a_record_store_that_is_none(command: CommandLine, tmp_path: Path, line: str) -> None:
-    text = tmp_path / "text"
-    text.write_text("not a database, though long enough to be taken for the header of one " * 10)
-    for path in (text, tmp_path, text / "below" / "records.db"):
-        sentence = command.refused(*line.split(), records_url=f"sqlite:///{path}")
-        assert sentence.startswith(f"The record store {path} cannot be used: ")
-    assert text.read_text().startswith("not a database")
-
-
-@pytest.mark.parametrize("line", ["serve", "token show at_" + "A" * 43])
-def test_a_missing_key(command: CommandLine, line: str) -> None:
-    sentence = "AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key."
-    assert command.refused(*line.split(), without="AUTH_TOKEN_KEY") == sentence
-
-
-@pytest.mark.parametrize("line", ["serve", "write", "migrate", "client list", f"token show {UNKNOWN_JTI}", "writer status"])
-def test_an_unknown_or_bad_setting(command: CommandLine, line: str) -> None:
-    assert command.refused(*line.split(), lifetime="5") == "AUTH_LIFETIME is not a setting of this service: see docs/settings.md."
-    assert command.refused(*line.split(), writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
-    assert command.refused(*line.split(), redis_url="http://127.0.0.1") == (
-        "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
-    )

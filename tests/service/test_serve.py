@@ -1,0 +1,99 @@
+"""`authsvc serve` as a process: workers, what happens to them when the master dies, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from authsvc.commands.serve import worker_count
+from authsvc.live.connect import connect_redis
+from authsvc.live.mirror import Mirror
+from authsvc.settings import read_settings
+from servers import RedisServer, ServiceProcess, running, wait_until
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """A Redis with a complete mirror of no clients."""
+
+    async def build() -> None:
+        redis = connect_redis(read_settings({"AUTH_REDIS_URL": redis_server.url}))
+        assert await Mirror(redis).build([], 1, "identity") is not None
+        await redis.aclose()
+
+    asyncio.run(build())
+    return redis_server.url
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers"),
+    [("200000 100000", 2), ("150000 100000", 1), ("50000 100000", 1), ("max 100000", len(os.sched_getaffinity(0)))],
+)
+def test_auto_is_one_worker_for_each_whole_cpu_of_the_limit(tmp_path: Path, limit: str, workers: int) -> None:
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    assert worker_count("auto", tmp_path / "cpu.max") == workers
+
+
+def test_a_number_of_workers_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert worker_count(3, tmp_path / "cpu.max") == 3
+
+
+def test_metrics_of_two_workers_add_up(tmp_path: Path, redis_url: str) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, workers=2).start().wait_ready()
+    with running(service):
+        for _ in range(100):
+            urllib.request.urlopen(f"{service.url}/health").close()
+        wait_until(lambda: 'http_requests_total{endpoint="health",status="200"} 100.0' in _metrics(service), "both workers are counted")
+
+
+def test_a_killed_master_leaves_no_worker_that_holds_its_ports(tmp_path: Path, redis_url: str) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, workers=2).start().wait_ready()
+    service.kill()
+    for port in (service.port, service.management_port):
+        wait_until(lambda port=port: _refused(port), f"port {port} is free")
+
+
+def test_a_drain_turns_ready_red_and_goes_on_answering(tmp_path: Path, redis_url: str) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, drain_seconds=2).start().wait_ready()
+    service.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: not service.ready(), "ready is red")
+    with urllib.request.urlopen(f"{service.url}/health") as answer:
+        assert answer.status == 200
+    assert service.process.wait(20) == 0
+
+
+def test_a_quick_stop_does_not_wait_for_the_drain(tmp_path: Path, redis_url: str) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, drain_seconds=300).start().wait_ready()
+    late = threading.Timer(30, service.process.kill)
+    late.start()
+    service.process.send_signal(signal.SIGINT)
+    assert service.process.wait() == 0, "it ended by itself"
+    late.cancel()
+
+
+def test_a_start_without_a_key_is_one_sentence(tmp_path: Path) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url="redis://127.0.0.1:1/0")
+    del service.environ["AUTH_TOKEN_KEY"]
+    assert service.start().process.wait(20) == 1
+    assert service.log_file.read_text().splitlines() == [
+        "AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key."
+    ]
+
+
+def _metrics(service: ServiceProcess) -> str:
+    with urllib.request.urlopen(f"{service.management_url}/metrics") as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def _refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0
