@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sqlite3
@@ -10,7 +11,6 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def early(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Additions that cannot come into force, because there is no writer. They give up while other tests run."""
     processes = start_without_writer(place.environ, tmp_path_factory.mktemp("early"))
-    yield processes
-    for process in processes.values():
-        process.kill()
-        process.wait()
+    with contextlib.ExitStack() as stack:
+        for process in processes.values():
+            stack.enter_context(process)
+            stack.callback(process.kill)
+        yield processes
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +223,7 @@ def test_migrate_sql_prints_what_makes_the_schema_and_touches_nothing(command: C
     path = tmp_path / "records.db"
     statements = command.good("migrate", "--sql", records_url=f"sqlite:///{path}")
     assert not path.exists()
-    with closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.executescript(statements)
     command.good("migrate", records_url=f"sqlite:///{tmp_path / 'migrated.db'}")
     assert tables(path) == tables(tmp_path / "migrated.db")
@@ -231,7 +232,7 @@ def test_migrate_sql_prints_what_makes_the_schema_and_touches_nothing(command: C
 
 def tables(path: Path) -> set[str]:
     """Everything in a database by its name."""
-    with closing(sqlite3.connect(path)) as connection:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
         return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
 
 
@@ -245,10 +246,9 @@ def test_redis_out_of_reach(command: CommandLine, line: str) -> None:
     assert not sentence.endswith("..")
 
 
-@pytest.mark.parametrize("line", [f"token revoke {UNKNOWN_JTI}"])
-def test_redis_without_a_mirror(service: Service, command: CommandLine, line: str) -> None:
-    empty = service.instance.redis.url.removesuffix("/0") + "/6"
-    assert "client directory" in command.refused(*line.split(), redis_url=empty)
+def test_redis_without_a_mirror(place: Place, command: CommandLine) -> None:
+    empty = place.redis.url.removesuffix("/0") + "/6"
+    assert "client directory" in command.refused("token", "revoke", UNKNOWN_JTI, redis_url=empty)
 
 
 @pytest.mark.parametrize("line", ["client list", "migrate", "write", "writer status"])
@@ -268,12 +268,14 @@ def test_a_missing_key(command: CommandLine, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["serve", "write", "migrate", "client list", f"token show {UNKNOWN_JTI}", "writer status"])
-def test_an_unknown_or_bad_setting(command: CommandLine, line: str) -> None:
+def test_an_unknown_setting(command: CommandLine, line: str) -> None:
     assert command.refused(*line.split(), lifetime="5") == "AUTH_LIFETIME is not a setting of this service: see docs/settings.md."
-    assert command.refused(*line.split(), writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
-    assert command.refused(*line.split(), redis_url="http://127.0.0.1") == (
-        "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
-    )
+
+
+def test_a_bad_setting(command: CommandLine) -> None:
+    assert command.refused("client", "list", writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
+    sentence = "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."
+    assert command.refused("client", "list", redis_url="http://127.0.0.1") == sentence
 
 
 @pytest.mark.parametrize(
@@ -294,10 +296,6 @@ def test_an_unknown_or_bad_setting(command: CommandLine, line: str) -> None:
 )
 def test_what_no_client_may_be_is_refused_in_one_sentence(command: CommandLine, words: list[str], sentence: str) -> None:
     assert command.refused("client", "add", *words) == sentence
-
-
-def test_nothing_that_was_refused_is_stored(command: CommandLine) -> None:
-    assert not {"refused", "a b", "", "x" * 65} & {client["client_id"] for client in command.json("client", "list")}
 
 
 @pytest.mark.parametrize("verb", ["rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show"])
@@ -350,11 +348,14 @@ def exported_client(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_what_is_no_export_is_refused_in_one_sentence_and_nothing_of_it_is_stored(command: CommandLine, text: str) -> None:
+def test_what_is_no_export_is_refused_in_one_sentence(command: CommandLine, text: str) -> None:
     sentence = command.refused("client", "import", "-", stdin=text)
     assert sentence.startswith("- ")
     assert len(sentence) < 300
-    assert command.refused("client", "show", "imported") == "There is no client imported."
+
+
+def test_nothing_that_was_refused_is_stored(command: CommandLine) -> None:
+    assert not {"refused", "imported", "a b", "", "x" * 65} & {client["client_id"] for client in command.json("client", "list")}
 
 
 def test_a_file_that_cannot_be_read_is_named(command: CommandLine, tmp_path: Path) -> None:
@@ -367,9 +368,10 @@ def test_a_file_that_cannot_be_read_is_named(command: CommandLine, tmp_path: Pat
 
 
 @pytest.mark.parametrize("word", ["", "x", "-", "--nothing", "A" * 26 + "B", "A" * 26 + "=", "at_" + "A" * 43, "é" * 46, "A" * 5000])
-@pytest.mark.parametrize("verb", ["show", "revoke"])
-def test_what_is_no_token_is_refused_in_one_sentence(command: CommandLine, verb: str, word: str) -> None:
-    assert command.refused("token", verb, word) == "This is neither a JTI (27 characters) nor a token of this service (46 characters)."
+def test_what_is_no_token_is_refused_in_one_sentence(command: CommandLine, word: str) -> None:
+    sentence = "This is neither a JTI (27 characters) nor a token of this service (46 characters)."
+    assert command.refused("token", "show", word) == sentence
+    assert command.refused("token", "revoke", word) == sentence
 
 
 # Stored, but not in force

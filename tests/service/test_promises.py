@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 import pytest
-from doors import Answer, Door, basic
 
 from localstack import Stack, StackState
 from servers import free_port, service_environ, wait_until
+from service.doors import Answer, Door, basic
 
 CONCURRENCY = 40
 
