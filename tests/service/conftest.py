@@ -15,7 +15,7 @@ INSTANCES = 4
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack. Whoever kills a part of it waits until it is ready again; whoever stops it makes a stack of his own."""
-    shared = Stack(tmp_path_factory.mktemp("stack"), port=free_base_port(INSTANCES), instances=INSTANCES)
+    shared = Stack(tmp_path_factory.mktemp("stack"), port=free_base_port(INSTANCES), instances=INSTANCES, env={"AUTH_DRAIN_SECONDS": "0.2"})
     shared.start()
     yield shared
     shared.stop()

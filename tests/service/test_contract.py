@@ -319,7 +319,7 @@ def test_scopes_that_are_held(instance: OneInstance, scope: str) -> None:
 @pytest.mark.parametrize("scope", [" read", "read ", "a  b", "r\u00e9ad", 'a"b', "x" * 65])
 def test_a_malformed_scope_consumes_nothing(instance: OneInstance, scope: str) -> None:
     token = instance.issue(target="/ott")
-    assert_refused(instance.post("/validate", {"token": token, "scope": scope}), 400, "invalid_scope")
+    assert_refused(instance.post("/validate", {"token": token, "scope": scope}), 400, "invalid_request")
     assert instance.valid(token)
 
 

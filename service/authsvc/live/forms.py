@@ -130,4 +130,4 @@ def decode_change(stored: bytes) -> str:
 def _stranger(stored: bytes) -> Exception:
     if stored[:1].isdigit() and stored[:1] != b"1":
         return UnknownForm(f"form {stored[:1].decode()}")
-    return Malformed("not a stored form")
+    return Malformed("not a stored form" if stored[:1] == b"1" else "no form number")
