@@ -108,8 +108,11 @@ def form_parameters(text: bytes) -> dict[str, str]:
     if b"%" in text or b"+" in text:
         pairs = [pair.partition(b"=") for pair in text.split(b"&")]
         return _distinct((_form_text(name), _form_text(value)) for name, equals, value in pairs if name or equals)
-    # Most bodies have nothing encoded in them, and are decoded once instead of word by word.
+    # Most bodies have nothing encoded in them, nothing empty and nothing twice: those are decoded and split in one go.
     plain = [pair.partition("=") for pair in _text(text).split("&")]
+    parameters = {name: value for name, _, value in plain if value}
+    if len(parameters) == len(plain):
+        return parameters
     return _distinct((name, value) for name, equals, value in plain if name or equals)
 
 
