@@ -30,6 +30,7 @@ class Reconciler:
         self._backlog = backlog
         self._holder = holder
         self._incarnation = ""
+        self._number = 0
         self._marks: dict[str, StreamMark] = {}
         self._compared = False
         self.rebuilds = 0
@@ -43,9 +44,13 @@ class Reconciler:
             await self._replace(reason)
 
     async def keep_marks(self) -> None:
-        """Keep how far the streams have come, so that a copy of older data is noticed; one writer does it."""
-        if self._marks and await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
-            await self._store.write_marks(Version.parse(f"{self._incarnation}:0".encode()).number, self._marks)
+        """Keep how far the streams have come, so that a copy of older data is noticed; one writer does it, once a second."""
+        if not self._incarnation or not await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
+            return
+        now = await self._backlog.marks()
+        if not self._is_behind(now):
+            self._marks = now
+            await self._store.write_marks(self._number, now)
 
     async def _why_replace(self) -> str | None:
         """Why this mirror is no good at all, or None."""
@@ -66,14 +71,20 @@ class Reconciler:
             if number > home.number:
                 return "redis holds an older incarnation than the record store knows of"
             self._marks = kept if number == home.number else {}
-            self._incarnation = home.incarnation
+            self._incarnation, self._number = home.incarnation, home.number
         now = await self._backlog.marks()
+        if self._is_behind(now):
+            return "redis went back to older data"
+        self._marks = now
+        return None
+
+    def _is_behind(self, now: dict[str, StreamMark]) -> bool:
+        """Whether a stream has come less far than was noted; one that is missing has come nowhere."""
         for stream, noted in self._marks.items():
             mark = now.get(stream, StreamMark("0-0", 0))
             if mark.entries_added < noted.entries_added or _order(mark.last_id) < _order(noted.last_id):
-                return "redis went back to older data"
-        self._marks = now
-        return None
+                return True
+        return False
 
     async def _repair(self) -> str | None:
         """Mirror what differs; a reason to replace the mirror if it is ahead of the store."""

@@ -120,7 +120,8 @@ class NginxServer:
     def listening(self) -> bool:
         """Whether a new connection is accepted."""
         # reset: the listening socket was closed with this connection still waiting in it
-        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError), socket.create_connection(("127.0.0.1", self.port), timeout=2):
+        with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=2).close()
             return True
         return False
 

@@ -99,7 +99,7 @@ def _row(name: bytes, value: TokenValue, *ends: int | None) -> Row:
 
 
 def refused_by_the_store(number: int) -> tuple[int, bytes]:
-    """An entry of a known form whose row no store takes: the client's id is too long for the schema."""
+    """An entry of a known form whose row no store takes: the client's id is too long. The number is the token's name."""
     name = number.to_bytes(20, "big")
     value = TokenValue("a", 1, "c" * 65, 1, "read", 1_790_000_000, 3600)
     return shard(name), encode_event(Event.ISSUED, name, 1_790_000_000_000, encode_token(value))
@@ -433,7 +433,7 @@ def test_one_bad_row_among_five_hundred_is_found_by_halving_and_set_aside(play: 
     async def story(world: World) -> None:
         store = WatchedStore(world.path)
         await world.add(good)
-        place, payload = refused_by_the_store(7)
+        place, payload = refused_by_the_store(1 << 159)
         bad_id = (await world.redis.xadd(STREAMS[place], {"e": payload})).decode()
         async with writing(world, store, rows=2000, workers=1) as writer:
             await world.drained()
@@ -711,7 +711,9 @@ def test_a_store_that_takes_no_records_makes_the_writer_unready(quick: Running) 
         connection.execute("ALTER TABLE tokens RENAME TO put_away")
         try:
             add_all(quick.redis, history)
-            wait_until(lambda: "no such table: tokens" in not_ready_because(quick.process), "/ready says why")
+            reason = wait_until(lambda: not_ready_because(quick.process), "the writer is not ready")
+            wait_until(lambda: not_ready_because(quick.process).startswith("records: "), "/ready tells of the batch")
+            assert "no such table: tokens" in reason
             assert waiting(quick.redis) == 10, "that is the store's fault and not the rows'"
         finally:
             connection.execute("ALTER TABLE put_away RENAME TO tokens")

@@ -141,8 +141,9 @@ class Housekeeping:
 
     def not_ready(self) -> str | None:
         """What keeps the writer from its work now."""
-        waiting = self._writer.failing
-        return next(iter(self._failing.values()), waiting and f"records: {waiting}")
+        if self._writer.failing is not None:
+            return f"records: {self._writer.failing}"
+        return next(iter(self._failing.values()), None)
 
     def loops(self, stopping: asyncio.Event) -> list[Coroutine[None, None, None]]:
         """The periodic parts."""
