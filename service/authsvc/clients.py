@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,51 +15,43 @@ from authsvc.errors import OperatorError
 from authsvc.live.forms import decode_client, encode_client
 from authsvc.live.mirror import Mirror, Put
 from authsvc.model import (
-    CLIENT_ID_PATTERN,
     DEFAULT_ACCESS_TTL_SECONDS,
     DEFAULT_ONE_TIME_TTL_SECONDS,
-    MAX_SCOPES,
-    MAX_TTL_SECONDS,
-    SCOPE_PATTERN,
+    MAX_SECRETS,
     Client,
     DeletedClient,
     Secret,
+    servable,
 )
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, RecordStore
 
 IN_FORCE_SECONDS = 15.0
 """How long a command waits for a complete mirror and for its own change to be in force."""
 POLL_SECONDS = 0.1
-MAX_SECRETS = 2
+NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change that is stored: the client as it is now, a new secret if one was made, and whether it is in force."""
+    """A change that is stored: the client as it is now, a new secret if one was made, and why it is not in force yet."""
 
     client: Client | DeletedClient
     secret: str | None = None
-    in_force: bool = True
+    problem: str | None = None
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the change holds on every instance."""
+        return self.problem is None
 
 
 def check_client(client: Client) -> Client:
     """Refuse what no client may be; OperatorError with one sentence."""
-    if not re.fullmatch(CLIENT_ID_PATTERN, client.id):
-        raise OperatorError("A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -")
-    if not client.scopes:
-        raise OperatorError("A client needs at least one scope: --scope NAME.")
-    if len(client.scopes) > MAX_SCOPES:
-        raise OperatorError(f"A client has at most {MAX_SCOPES} scopes.")
-    for scope in client.scopes:
-        if not re.fullmatch(SCOPE_PATTERN, scope):
-            raise OperatorError(f"{scope!r} is no scope: 1 to 64 printable ASCII characters without space, quote and backslash.")
-    for seconds in (client.access_ttl_seconds, client.one_time_ttl_seconds):
-        if not 1 <= seconds <= MAX_TTL_SECONDS:
-            raise OperatorError(f"A lifetime is 1 to {MAX_TTL_SECONDS} seconds.")
-    if not 1 <= len(client.secrets) <= MAX_SECRETS or any(len(secret.digest) != 32 for secret in client.secrets):
-        raise OperatorError("A client has one or two secrets, each kept as the 32 bytes of its SHA-256.")
+    problem = client.problem()
+    if problem is not None:
+        raise OperatorError(problem)
     return client
 
 
@@ -138,8 +129,8 @@ class Clients:
                 stored.append(await self._store.add_client(client))
             except ClientExists:
                 stored.append(await self._store.change_client(client.id, _replacement(client)))
-        in_force = await self._in_force(stored)
-        return [Change(client, in_force=in_force) for client in stored]
+        problem = await self._bring_all_into_force(stored)
+        return [Change(client, problem=problem) for client in stored]
 
     async def show(self, client_id: str) -> Client:
         """One client."""
@@ -164,20 +155,22 @@ class Clients:
         return await self._bring_into_force(client, secret)
 
     async def _bring_into_force(self, record: Client | DeletedClient, secret: str | None = None) -> Change:
-        return Change(record, secret, await self._in_force([record]))
+        return Change(record, secret, await self._bring_all_into_force([record]))
 
-    async def _in_force(self, records: Sequence[Client | DeletedClient]) -> bool:
-        """Mirror stored changes and wait until every instance must see them; False when that took too long."""
+    async def _bring_all_into_force(self, records: Sequence[Client | DeletedClient]) -> str | None:
+        """Mirror stored changes and wait until every instance must see them; why they are not in force, if that failed."""
         deadline = time.monotonic() + IN_FORCE_SECONDS
         while True:
             try:
                 if await self._mirrored(records):
-                    return True
+                    return None
+            except _MirrorAhead as ahead:
+                return str(ahead)
             except (RedisError, OSError, TimeoutError) as error:
                 # The writer finishes what is stored; this command only waits for it, as long as it may.
                 log.warning("redis is out of reach", error=str(error))
             if time.monotonic() >= deadline:
-                return False
+                return NOT_IN_FORCE
             await asyncio.sleep(POLL_SECONDS)
 
     async def _mirrored(self, records: Sequence[Client | DeletedClient]) -> bool:
@@ -185,7 +178,7 @@ class Clients:
         for record, result in zip(records, await self._mirror.put(records), strict=True):
             if result.outcome is Put.INCOMPLETE:
                 return False
-            if result.outcome is Put.REFUSED and result.held != encode_client(record):
+            if result.outcome is Put.REFUSED and result.held != encode_client(servable(record)):
                 await self._check_overtaken(record.id, result.held)
             version = result.version
         return await self._mirror.raise_versions(version) if version else True
@@ -195,12 +188,16 @@ class Clients:
         now = await self._store.read_clients([client_id])
         newest = max((record.revision for record in now), default=0)
         holding = decode_client(client_id, held)
-        if newest < holding.revision or (newest == holding.revision and holding not in now):
+        if newest < holding.revision or (newest == holding.revision and holding not in map(servable, now)):
             await self._mirror.drop()
-            raise OperatorError(
-                f"The mirror holds revision {holding.revision} of client {client_id}, which is not the record store's: it is "
-                "another store, or an older copy. The change was refused; the writer starts a new incarnation."
+            raise _MirrorAhead(
+                f"The change is stored, but the mirror refused it: it holds revision {holding.revision} of client {client_id}, which is "
+                "not the record store's (another store, or an older copy). The writer starts a new incarnation with what is stored."
             )
+
+
+class _MirrorAhead(Exception):
+    """The mirror holds what the record store never had."""
 
 
 def _replacement(client: Client) -> Callable[[Client], Client]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -13,6 +14,8 @@ MAX_SCOPES = 32
 DEFAULT_ACCESS_TTL_SECONDS = 3600
 DEFAULT_ONE_TIME_TTL_SECONDS = 120
 MAX_TTL_SECONDS = 30 * 24 * 3600
+MAX_SECRETS = 2
+DIGEST_BYTES = 32
 
 
 class Kind(StrEnum):
@@ -56,6 +59,24 @@ class Client:
     epoch: int = 0
     revision: int = 0
 
+    def problem(self) -> str | None:
+        """Why no client may be like this, in a sentence; None if it may."""
+        if not re.fullmatch(CLIENT_ID_PATTERN, self.id):
+            return "A client id is 1 to 64 characters of A-Z a-z 0-9 . _ -"
+        if not self.scopes:
+            return "A client needs at least one scope: --scope NAME."
+        if len(self.scopes) > MAX_SCOPES:
+            return f"A client has at most {MAX_SCOPES} scopes."
+        for scope in self.scopes:
+            if not re.fullmatch(SCOPE_PATTERN, scope):
+                return f"{scope!r} is no scope: 1 to 64 printable ASCII characters without space, quote and backslash."
+        for seconds in (self.access_ttl_seconds, self.one_time_ttl_seconds):
+            if not 1 <= seconds <= MAX_TTL_SECONDS:
+                return f"A lifetime is 1 to {MAX_TTL_SECONDS} seconds."
+        if not 1 <= len(self.secrets) <= MAX_SECRETS or any(len(secret.digest) != DIGEST_BYTES for secret in self.secrets):
+            return "A client has one or two secrets, each kept as the 32 bytes of its SHA-256."
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class DeletedClient:
@@ -63,6 +84,11 @@ class DeletedClient:
 
     id: str
     revision: int
+
+
+def servable(record: Client | DeletedClient) -> Client | DeletedClient:
+    """A record as the mirror gets it: a row that no client may be, made by plain SQL, is refused as if it were deleted."""
+    return DeletedClient(record.id, record.revision) if isinstance(record, Client) and record.problem() else record
 
 
 class TokenValue(NamedTuple):

@@ -7,12 +7,16 @@ older one, data that ran back, a lost tag) is replaced under a new incarnation, 
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import structlog
 
 from authsvc.live.backlog import Backlog
 from authsvc.live.directory import Directory
+from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
-from authsvc.model import DeletedClient, StreamMark, Version
+from authsvc.model import CLIENT_ID_PATTERN, Client, DeletedClient, StreamMark, Version, servable
 from authsvc.records.contract import RecordStore
 
 LEASE_SECONDS = 15.0
@@ -33,6 +37,7 @@ class Reconciler:
         self._number = 0
         self._marks: dict[str, StreamMark] = {}
         self._compared = False
+        self._complained: dict[str, int] = {}
         self.rebuilds = 0
 
     async def run_once(self) -> None:
@@ -54,7 +59,11 @@ class Reconciler:
 
     async def _why_replace(self) -> str | None:
         """Why this mirror is no good at all, or None."""
-        versions = await self._mirror.versions()
+        try:
+            versions = await self._mirror.versions()
+            await self._directory.refresh()
+        except (Malformed, ValueError) as error:
+            return f"the mirror cannot be read: {error}"
         home = versions[0]
         if home is None:
             return "there is no complete mirror"
@@ -104,15 +113,27 @@ class Reconciler:
             if await self._differs([client_id for client_id, revision in stored.items() if held.get(client_id) == revision]):
                 return "the mirror holds other rows than the record store under the same revisions"
             self._compared = True
-        await self._mirror.put(await self._store.read_clients(changed))
+        await self._mirror.put(self._named(await self._store.read_clients(changed)))
         home, *others = await self._mirror.versions()
         if home is not None and any(version is None or not version.covers(home) for version in others):
             await self._mirror.raise_versions(str(home).encode("ascii"))
         return None
 
+    def _named(self, records: Iterable[Client | DeletedClient]) -> list[Client | DeletedClient]:
+        """The records that a request can name; says once of every row that no client may be that it is refused."""
+        named = []
+        for record in records:
+            problem = record.problem() if isinstance(record, Client) else None
+            if problem is not None and self._complained.get(record.id) != record.revision:
+                self._complained[record.id] = record.revision
+                log.error("a client's row is refused until it is mended", client_id=record.id, problem=problem)
+            if re.fullmatch(CLIENT_ID_PATTERN, record.id):
+                named.append(record)
+        return named
+
     async def _differs(self, client_ids: list[str]) -> bool:
         """Whether rows of equal revision differ: a store that was restored and then changed draws the same numbers again."""
-        for record in await self._store.read_clients(client_ids):
+        for record in map(servable, await self._store.read_clients(client_ids)):
             known = self._directory.get(record.id)
             held = DeletedClient(record.id, self._directory.revisions[record.id]) if known is None else known.record
             if held.revision == record.revision and held != record:
@@ -123,10 +144,9 @@ class Reconciler:
         """Start a new incarnation, numbered above every one that the store or Redis knows."""
         if not await self._store.take_lease("incarnation", self._holder, LEASE_SECONDS):
             return
-        known = [version.number for version in await self._mirror.versions() if version is not None]
-        number = await self._store.next_incarnation(max([(await self._mirror.origin()).number, *known]))
+        number = await self._store.next_incarnation(max((await self._mirror.origin()).number, self._number))
         await self._mirror.drop()
-        records = await self._store.read_clients(await self._store.revisions())
+        records = self._named(await self._store.read_clients(await self._store.revisions()))
         version = await self._mirror.build(records, number, await self._store.identity())
         self.rebuilds += 1
         log.warning("a new incarnation", reason=reason, clients=len(records), version=str(version) if version else "the build was lost")

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    access_log: bool = Field(False, description="Log a line for each request.")
+    access_log: bool = Field(False, description="Log a line for each request to an endpoint.")
 
     @classmethod
     def settings_customise_sources(

@@ -485,7 +485,7 @@ def test_reconnecting_backs_off(proxy: TcpProxy, run: Run) -> None:
             refusing = await asyncio.start_server(turn_away, "127.0.0.1", proxy.port)
             await until(lambda: len(attempts) == 4, "four attempts")
             assert time.monotonic() - began < 3
-            assert pipeline.down_since is not None
+            assert pipeline.silent_since is not None
             refusing.close()
             await refusing.wait_closed()
             gaps = [later - earlier for earlier, later in pairwise(attempts)]
@@ -522,7 +522,7 @@ def test_a_server_that_stands_still_costs_a_caller_at_most_twice_the_timeout(red
                 await asyncio.sleep(0.05)
             await asyncio.gather(*asking)
             assert max(waits) < 2 * timeout_seconds
-            assert pipeline.down_since is not None
+            assert pipeline.silent_since is not None
             os.kill(redis_server.pid, signal.SIGCONT)
             await is_up(pipeline, 5)
             assert await answer(pipeline.call(pack(b"INCR", b"count"))) == 2
@@ -612,7 +612,7 @@ def test_the_password_must_be_right(tmp_path: Path, run: Run, capsys: pytest.Cap
             call = echo(pipeline, b"out")
             assert refused(call)
             await until(lambda: "WRONGPASS" in capsys.readouterr().out, "the operator is told why")
-            assert pipeline.down_since is not None
+            assert pipeline.silent_since is not None
 
     try:
         run(main())

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from authsvc.clients import Change, Clients
-from authsvc.errors import OperatorError
 from authsvc.live.backlog import Backlog
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
@@ -271,8 +270,10 @@ def test_an_older_copy_of_the_record_store_is_noticed(redis_server: RedisServer,
         await world.clients.disable("c1")
         before = (await world.mirror.versions())[0]
         async with _other(redis_server, copy) as restored:
-            with pytest.raises(OperatorError, match="refused"):
-                await restored.clients.enable("c1")
+            change = await restored.clients.rotate("c1")
+            assert change.problem is not None
+            assert "refused" in change.problem
+            assert change.secret, "what is stored is told all the same"
             await restored.reconciler.run_once()
             after = (await restored.mirror.versions())[0]
             assert before is not None
@@ -282,6 +283,7 @@ def test_an_older_copy_of_the_record_store_is_noticed(redis_server: RedisServer,
             known = restored.instance.get("c1")
             assert known is not None
             assert known.enabled, "the restored store is the truth now"
+            assert len(known.digests) == 2
 
     in_world(redis_server, path, story)
 
@@ -304,6 +306,46 @@ def test_a_restored_store_that_draws_the_same_revisions_again_is_noticed(redis_s
             known = restored.instance.get("c1")
             assert known is not None
             assert known.record.scopes == ("write",)
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.parametrize("column", ["scopes = 'café'", "scopes = 'a\"b'", "scopes = ''", "access_ttl_seconds = 0"])
+def test_a_row_that_no_client_may_be_is_refused_and_stops_nobody_else(redis_server: RedisServer, path: Path, column: str) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        for client_id in ("bad", "good"):
+            await world.clients.add(client_id, ["read"])
+        with sqlite3.connect(path) as connection:
+            connection.execute(f"UPDATE clients SET {column} WHERE client_id = 'bad'")
+            connection.execute("UPDATE clients SET enabled = 0 WHERE client_id = 'good'")
+        connection.close()
+        await world.reconciler.run_once()
+        assert await world.seen() == {"good"}
+        known = world.instance.get("good")
+        assert known is not None
+        assert not known.enabled
+        await world.redis.delete(VERSIONS[0])
+        await world.reconciler.run_once()
+        assert await world.seen() == {"good"}, "a build does without it, too"
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE clients SET scopes = 'read', access_ttl_seconds = 60 WHERE client_id = 'bad'")
+        connection.close()
+        await world.reconciler.run_once()
+        assert await world.seen() == {"bad", "good"}, "a row that is mended is served again"
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.parametrize("record", [b"1 99 what is this", b"", b"garbage"])
+def test_a_mirror_that_cannot_be_read_is_replaced(redis_server: RedisServer, path: Path, record: bytes) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        await world.redis.hset(CLIENTS, "c2", record)
+        fresh = World(world.redis, world.store)
+        await fresh.reconciler.run_once()
+        assert await fresh.seen() == {"c1"}
 
     in_world(redis_server, path, story)
 

@@ -272,6 +272,11 @@ def test_an_unknown_setting(command: CommandLine, line: str) -> None:
     assert command.refused(*line.split(), lifetime="5") == "AUTH_LIFETIME is not a setting of this service: see docs/settings.md."
 
 
+def test_a_management_port_in_use(place: Place, command: CommandLine) -> None:
+    sentence = f"The management port 127.0.0.1:{place.redis.port} cannot be opened: Address already in use"
+    assert command.refused("write", management_port=str(place.redis.port)).startswith(sentence)
+
+
 def test_a_bad_setting(command: CommandLine) -> None:
     assert command.refused("client", "list", writer_profile="hasty").startswith("AUTH_WRITER_PROFILE: ")
     sentence = "AUTH_REDIS_URL: must look like redis://HOST:PORT/DB or rediss://HOST:PORT/DB."

@@ -79,6 +79,17 @@ def test_a_quick_stop_does_not_wait_for_the_drain(tmp_path: Path, redis_url: str
     late.cancel()
 
 
+def test_an_idle_instance_notices_that_redis_has_gone_silent(tmp_path: Path, redis_url: str, redis_server: RedisServer) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, ready_grace_seconds=1).start().wait_ready()
+    with running(service):
+        wait_until(lambda: "redis_up 1.0" in _metrics(service), "redis is up")
+        os.kill(redis_server.pid, signal.SIGSTOP)
+        wait_until(lambda: not service.ready(), "ready is red")
+        wait_until(lambda: "redis_up 0.0" in _metrics(service), "the metric says so")
+        os.kill(redis_server.pid, signal.SIGCONT)
+        wait_until(service.ready, "ready is green again")
+
+
 def test_a_start_without_a_key_is_one_sentence(tmp_path: Path) -> None:
     service = ServiceProcess(tmp_path, "serve", redis_url="redis://127.0.0.1:1/0")
     del service.environ["AUTH_TOKEN_KEY"]

@@ -116,8 +116,9 @@ def import_clients(
 
     changes = in_session(work)
     typer.echo(json.dumps({"imported": len(changes)}) if as_json else f"{len(changes)} clients imported.")
-    if not all(change.in_force for change in changes):
-        raise _not_in_force()
+    for change in changes:
+        if change.problem is not None:
+            raise OperatorError(change.problem)
 
 
 def _change(change: Callable[[Clients], Coroutine[Any, Any, Change]], sentence: str, as_json: bool) -> None:
@@ -131,12 +132,8 @@ def _change(change: Callable[[Clients], Coroutine[Any, Any, Change]], sentence: 
         typer.echo(sentence)
         if result.secret is not None:
             typer.echo(f"client_id:     {result.client.id}\nclient_secret: {result.secret}\nThe secret is shown this once.")
-    if not result.in_force:
-        raise _not_in_force()
-
-
-def _not_in_force() -> OperatorError:
-    return OperatorError("The change is stored but not yet in force on every instance; the writer will finish it.")
+    if result.problem is not None:
+        raise OperatorError(result.problem)
 
 
 def _time(milliseconds: int) -> str:

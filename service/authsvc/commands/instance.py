@@ -78,15 +78,20 @@ class Instance:
 
     async def _fold(self) -> None:
         while True:
-            self._metrics.redis_up.set(0 if self._pipeline.down_since is not None else 1)
+            # An idle instance must notice, too, that Redis has gone silent: so something is asked every second.
+            self._pipeline.ask_version()
             self._metrics.fold()
             await asyncio.sleep(FOLD_SECONDS)
+            self._metrics.redis_up.set(self._silent_seconds() < FOLD_SECONDS)
+
+    def _silent_seconds(self) -> float:
+        since = self._pipeline.silent_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
 
     def _not_ready(self) -> str | None:
         if self.draining:
             return "The instance is stopping."
-        down_since = self._pipeline.down_since
-        if down_since is not None and asyncio.get_running_loop().time() - down_since >= self._settings.ready_grace_seconds:
+        if self._silent_seconds() > self._settings.ready_grace_seconds:
             return "The shared store is out of reach."
         if not self._directory.loaded:
             return "The client directory is not loaded."

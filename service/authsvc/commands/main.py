@@ -79,7 +79,7 @@ def _configured() -> Settings:
 def run() -> None:
     """Run a command; an OperatorError is one sentence on standard error and exit code 1."""
     try:
-        app()
+        app(prog_name="authsvc")
     except OperatorError as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -115,6 +116,11 @@ def _forget_worker(arbiter: Any, worker: Any) -> None:
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
+def _forget_metrics(arbiter: Any) -> None:
+    if _METRICS_DIRECTORY in os.environ:
+        shutil.rmtree(os.environ[_METRICS_DIRECTORY])
+
+
 class InstanceServer(BaseApplication):  # type: ignore[misc]
     """gunicorn, configured from our settings alone."""
 
@@ -136,6 +142,7 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
             "timeout": 30,
             "backlog": BACKLOG,
             "child_exit": _forget_worker,
+            "on_exit": _forget_metrics,
             "post_fork": lambda arbiter, worker: _die_with_master(worker),
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - heartbeats must not wait for a disk
             "control_socket_disable": True,

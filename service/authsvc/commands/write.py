@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -58,6 +59,7 @@ async def write(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    listener = _listen(settings.management_host, settings.management_port)
     store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
     await store.open()
     redis = connect_redis(settings)
@@ -70,16 +72,16 @@ async def write(settings: Settings) -> None:
     writer = Writer(backlog, store, batching, settings.writer_workers, metrics.batch_seconds.observe)
     reconciler = Reconciler(store, Mirror(redis), directory, backlog, holder)
     housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, metrics, holder)
-    server = _management_server(Management(housekeeping.not_ready, metrics.render), settings)
+    server = _management_server(Management(housekeeping.not_ready, metrics.render))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
     await housekeeping.try_once("backlog", backlog.make_groups)
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     tasks = [asyncio.create_task(task) for task in housekeeping.loops(stopping)]
     draining = asyncio.create_task(writer.run())
     stopped = asyncio.create_task(stopping.wait())
     try:
-        await asyncio.wait([draining, stopped, serving], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([draining, stopped, serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.set()
         writer.stop()
@@ -101,18 +103,16 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-def _management_server(management: Management, settings: Settings) -> uvicorn.Server:
-    return _QuietServer(
-        uvicorn.Config(
-            management,
-            settings.management_host,
-            settings.management_port,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-        )
-    )
+def _management_server(management: Management) -> uvicorn.Server:
+    return _QuietServer(uvicorn.Config(management, log_config=None, access_log=False, lifespan="off", server_header=False))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Opened before anything else: uvicorn would end the process in the middle of its work."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise OperatorError(f"The management port {host}:{port} cannot be opened: {error.strerror}.") from error
 
 
 class Housekeeping:
@@ -166,10 +166,18 @@ class Housekeeping:
         """Do one part and say whether it went well; an error is logged once and makes the writer not ready until it is over."""
         try:
             await work()
-        except (RedisError, OSError, TimeoutError, OperatorError, Unavailable) as error:
-            sentence = f"{name}: {error}"
+        except Exception as error:
+            # Whatever it is, the other parts go on and this one is tried again: a loop that ended unseen would never be missed.
+            sentence = f"{name}: {error or type(error).__name__}"
             if self._failing.get(name) != sentence:
-                log.warning("a part of the writer fails", part=name, error=str(error))
+                expected = isinstance(error, (RedisError, OSError, TimeoutError, OperatorError, Unavailable))
+                log.log(
+                    logging.WARNING if expected else logging.ERROR,
+                    "a part of the writer fails",
+                    part=name,
+                    exc_info=not expected,
+                    error=str(error),
+                )
             self._failing[name] = sentence
             if name == "backlog":
                 self._metrics.redis_up.set(0)
@@ -193,4 +201,6 @@ class Housekeeping:
         before_ms = int((time.time() - self._settings.retention_days * 86400) * 1000)
         while (purged := await self._store.purge_records(before_ms, PURGE_ROWS)) > 0:
             log.info("records purged", rows=purged)
+            if not await self._store.take_lease("purge", self._holder, self._settings.purge_interval_seconds):
+                return
         await self._backlog.drop_idle_consumers(IDLE_CONSUMER_SECONDS * 1000)

@@ -117,11 +117,21 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self.lost = False
+        self.silent_from = 0.0
+        """Of a lost connection: loop time since which it had answered nothing."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio.Transport, but are none.
         self._transport = cast(asyncio.Transport, transport)
         self._check = self._loop.call_later(CHECK_SECONDS, self._expire)
+
+    @property
+    def unanswered_since(self) -> float | None:
+        """Loop time at which the oldest batch without a whole answer was sent; None when nothing is owed."""
+        if not self._waiting:
+            return None
+        oldest = self._waiting[0]
+        return oldest.sent_at if isinstance(oldest, _Batch) else self._sent_at
 
     def send(self, command: bytes, call: Call) -> None:
         """Add one call (perhaps of several commands packed together) to this turn's batch."""
@@ -206,6 +216,7 @@ class Connection(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
+        self.silent_from = self.unanswered_since or self._loop.time()
         if reason != "closed":
             log.warning("connection to redis lost", reason=reason, waiting=len(self._waiting))
         if self._check is not None:

@@ -12,7 +12,7 @@ from authsvc.live.connect import RedisClient
 from authsvc.live.forms import encode_change, encode_client
 from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS
 from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, BUILD_TAG, MIRROR, RAISE, Script
-from authsvc.model import Client, DeletedClient, Version
+from authsvc.model import Client, DeletedClient, Version, servable
 
 LOG_LENGTH = 10_000
 """Changes that the log keeps at least; a directory further behind loads everything."""
@@ -64,11 +64,13 @@ class Mirror:
         text = await self._redis.get(STORE)
         if text is None:
             return Origin(0, "")
-        form, _, rest = text.decode("ascii").partition(" ")
-        if form != "1":
+        form, _, rest = text.partition(b" ")
+        if form.isdigit() and form != b"1":
             raise OperatorError("The mirror in Redis was written by a newer release.")
-        number, _, identity = rest.partition(" ")
-        return Origin(int(number), identity)
+        number, _, identity = rest.partition(b" ")
+        if not number.isdigit():
+            return Origin(0, "")
+        return Origin(int(number), identity.decode("ascii", "replace"))
 
     async def put(self, records: Sequence[Client | DeletedClient]) -> list[PutResult]:
         """Write records, each unless one at least as new is held. In force only after `raise_versions`."""
@@ -78,7 +80,7 @@ class Mirror:
             async with self._redis.pipeline(transaction=False) as pipe:
                 script = self._redis.register_script(MIRROR.text)
                 for record in page:
-                    args = (record.id, encode_client(record), encode_change(record.id), LOG_LENGTH)
+                    args = (record.id, encode_client(servable(record)), encode_change(record.id), LOG_LENGTH)
                     await script(keys=(CLIENTS, LOG, HOME_VERSION), args=args, client=pipe)
                 replies = await pipe.execute()
             for record, reply in zip(page, replies, strict=True):
@@ -110,7 +112,7 @@ class Mirror:
         for start in range(0, len(records), PAGE):
             args: list[str | bytes] = [mark]
             for record in records[start : start + PAGE]:
-                args += [record.id, encode_client(record)]
+                args += [record.id, encode_client(servable(record))]
             if await self._run(BUILD_ADD, (BUILD, CLIENTS), args) != b"done":
                 return None
         version = Version(number, token_hex(4), 0)

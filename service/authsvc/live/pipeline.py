@@ -43,12 +43,18 @@ class Pipeline:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
-        self.down_since: float | None = None
-        """Loop time since which Redis is out of reach; None while it is in reach."""
+        self._down_since: float | None = None
+
+    @property
+    def silent_since(self) -> float | None:
+        """Loop time since which Redis has answered nothing of what it was asked; None while it owes nothing."""
+        if self._down_since is not None or self._connection is None:
+            return self._down_since
+        return self._connection.unanswered_since
 
     def start(self) -> None:
         """Connect in the background and stay connected."""
-        self.down_since = asyncio.get_running_loop().time()
+        self._down_since = asyncio.get_running_loop().time()
         self._keeper = asyncio.create_task(self._keep_connected())
 
     async def connect(self) -> None:
@@ -100,19 +106,19 @@ class Pipeline:
             try:
                 self._connection = await self._connect()
             except (OSError, TimeoutError, Unavailable) as error:
-                if self.down_since is None:
-                    self.down_since = loop.time()
+                if self._down_since is None:
+                    self._down_since = loop.time()
                 if failures == 0:
                     log.warning("redis is out of reach", error=str(error) or type(error).__name__)
                 await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
                 failures += 1
                 continue
             failures = 0
-            self.down_since = None
+            self._down_since = None
             log.info("connected to redis", host=self._address.host, port=self._address.port)
             await self._lost.wait()
+            self._down_since = self._connection.silent_from
             self._connection = None
-            self.down_since = loop.time()
 
     async def _connect(self) -> Connection:
         """Connect, log in and load the scripts; only then is the connection given to callers."""
