@@ -53,7 +53,8 @@ def up(
                 state = stack.start(fresh=fresh, report=report)
             show(console, state, stack.layout.run_dir)
             if detach:
-                console.print("It runs in the background; scripts/down stops it.")
+                elsewhere = "" if run_dir == ROOT / ".run" else f" --run-dir {run_dir}"
+                console.print(f"It runs in the background; scripts/down{elsewhere} stops it.", soft_wrap=True, highlight=False)
                 return
             console.print("Ctrl-C stops it.")
             code = stack.wait()
