@@ -90,6 +90,13 @@ def test_an_idle_instance_notices_that_redis_has_gone_silent(tmp_path: Path, red
         wait_until(service.ready, "ready is green again")
 
 
+def test_a_port_in_use_is_one_sentence(tmp_path: Path, redis_server: RedisServer) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_server.url, port=redis_server.port)
+    assert service.start().process.wait(20) == 1
+    (line,) = service.log_file.read_text().splitlines()
+    assert line.startswith(f"Port 127.0.0.1:{redis_server.port} cannot be opened: Address already in use")
+
+
 def test_a_start_without_a_key_is_one_sentence(tmp_path: Path) -> None:
     service = ServiceProcess(tmp_path, "serve", redis_url="redis://127.0.0.1:1/0")
     del service.environ["AUTH_TOKEN_KEY"]

@@ -7,6 +7,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from uvicorn_worker import UvicornWorker
 
 from authsvc import logs
 from authsvc.commands.instance import Instance
+from authsvc.errors import OperatorError
 from authsvc.settings import Settings
 
 BACKLOG = 4096
@@ -156,9 +158,19 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
         return Instance(self._settings)
 
 
+def _check_port(host: str, port: int) -> None:
+    """gunicorn would try a port in use five times and say so in as many lines."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise OperatorError(f"Port {host}:{port} cannot be opened: {error.strerror}.") from error
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it."""
     settings.issuing_key()
+    for host, port in ((settings.host, settings.port), (settings.management_host, settings.management_port)):
+        _check_port(host, port)
     if worker_count(settings.workers) > 1 and _METRICS_DIRECTORY not in os.environ:
         # prometheus-client looks at this when it is imported, so the command begins again with it set.
         os.environ[_METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 
 from authsvc.live.connect import RedisClient
 from authsvc.live.keys import GROUP, POISON, STREAMS
-from authsvc.live.scripts import SET_ASIDE
+from authsvc.live.scripts import DROP_CONSUMER, SET_ASIDE
 from authsvc.model import StreamMark
 
 EVERY_SHARD = tuple(range(len(STREAMS)))
@@ -95,10 +95,11 @@ class Backlog:
 
     async def drop_idle_consumers(self, idle_ms: int) -> None:
         """Remove consumers that are gone, only with nothing pending."""
+        script = self._redis.register_script(DROP_CONSUMER.text)
         for stream in STREAMS:
             for consumer in await self._redis.xinfo_consumers(stream, GROUP):
-                if consumer["pending"] == 0 and consumer["idle"] > idle_ms and consumer["name"] != self.consumer.encode():
-                    await self._redis.xgroup_delconsumer(stream, GROUP, consumer["name"])
+                if consumer["idle"] > idle_ms and consumer["name"] != self.consumer.encode():
+                    await script(keys=[stream], args=[GROUP, consumer["name"]])
 
     async def marks(self) -> dict[str, StreamMark]:
         """How far each stream has come; a missing stream has come nowhere."""

@@ -180,5 +180,15 @@ return 'done'
 """
 )
 
+DROP_CONSUMER = Script(
+    """
+-- Remove a consumer that is gone, only with nothing pending: what it had read would never be found again.
+-- KEYS stream. ARGV group, consumer.
+if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 'pending' end
+redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 'done'
+"""
+)
+
 HOT = (END, VOID)
 """The scripts that requests call; loaded on every new connection."""
