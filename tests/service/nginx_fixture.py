@@ -110,7 +110,8 @@ class NginxServer:
         command = [str(part) for part in (nginx_binary(), "-e", "stderr", "-p", self.prefix, "-c", self.configuration)]
         with self.error_log.open("wb") as stderr:
             self.process = subprocess.Popen(command, stderr=stderr, cwd="/", user=self.user)
-        wait_until(lambda: self.listening() or not self.running())
+        # The port is open a little before signals are handled, the pid file is written a little after.
+        wait_until(lambda: ((self.prefix / "nginx.pid").exists() and self.listening()) or not self.running())
         assert self.running(), self.error_log.read_text()
 
     def running(self) -> bool:
