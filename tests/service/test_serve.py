@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import signal
 import socket
@@ -63,10 +64,19 @@ def test_a_killed_master_leaves_no_worker_that_holds_its_ports(tmp_path: Path, r
 
 def test_a_drain_turns_ready_red_and_goes_on_answering(tmp_path: Path, redis_url: str) -> None:
     service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, drain_seconds=2).start().wait_ready()
+    kept = http.client.HTTPConnection("127.0.0.1", service.port)
+    kept.request("GET", "/health")
+    answer = kept.getresponse()
+    assert answer.getheader("Connection") is None
+    answer.read()
     service.process.send_signal(signal.SIGTERM)
     wait_until(lambda: not service.ready(), "ready is red")
-    with urllib.request.urlopen(f"{service.url}/health") as answer:
-        assert answer.status == 200
+    for _ in range(3):
+        kept.request("GET", "/health")
+        answer = kept.getresponse()
+        assert (answer.status, answer.getheader("Connection")) == (200, "close")
+        answer.read()
+    kept.close()
     assert service.process.wait(20) == 0
 
 

@@ -33,6 +33,7 @@ REQUEST_MARGIN_SECONDS = 5
 """Beyond the drain: time for requests in flight before a worker is killed."""
 _METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
 _PR_SET_PDEATHSIG = 1
+_CLOSE = (b"connection", b"close")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 log = structlog.get_logger(__name__)
@@ -74,6 +75,10 @@ class DrainingServer(Server):
             super().handle_exit(sig, frame)
             return
         self._instance.draining = True
+        # Every answer from now on asks the balancer to come again on another connection, to another instance. uvicorn makes
+        # the default headers anew each second from the configured ones.
+        self.config.encoded_headers.append(_CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         self._drained_at = time.monotonic() + self._drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
