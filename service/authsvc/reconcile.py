@@ -97,17 +97,13 @@ class Reconciler:
 
     async def _repair(self) -> str | None:
         """Mirror what differs; a reason to replace the mirror if it is ahead of the store."""
-        stored = await self._store.revisions()
-        await self._directory.refresh()
         held = self._directory.revisions
         if not self._directory.loaded:
             return "there is no complete mirror"
+        # The store is read after the mirror: a command stores first, so no change of a living store makes the mirror newer.
+        stored = await self._store.revisions()
         if any(revision > stored.get(client_id, 0) for client_id, revision in held.items()):
-            # A command may have stored and mirrored between the two reads: only a second look tells.
-            held = dict(held)
-            stored = await self._store.revisions()
-            if any(revision > stored.get(client_id, 0) for client_id, revision in held.items()):
-                return "the mirror is ahead of the record store"
+            return "the mirror is ahead of the record store"
         changed = [client_id for client_id, revision in stored.items() if held.get(client_id, 0) < revision]
         if not self._compared:
             if await self._differs([client_id for client_id, revision in stored.items() if held.get(client_id) == revision]):

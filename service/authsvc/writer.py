@@ -148,8 +148,6 @@ class Writer:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-        if self._stopping.is_set():
-            await asyncio.sleep(0)
 
     async def _write(self, batch: list[Entry]) -> None:
         began = time.monotonic()
