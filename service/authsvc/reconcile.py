@@ -8,15 +8,16 @@ older one, data that ran back, a lost tag) is replaced under a new incarnation, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
-from authsvc.live.backlog import Backlog
 from authsvc.live.directory import Directory
 from authsvc.live.forms import Malformed
+from authsvc.live.history import History
 from authsvc.live.mirror import Mirror
-from authsvc.model import CLIENT_ID_PATTERN, Client, DeletedClient, StreamMark, Version, servable
+from authsvc.live.survey import Survey
+from authsvc.model import CLIENT_ID_PATTERN, Client, DeletedClient, servable
 from authsvc.records.contract import RecordStore
 
 LEASE_SECONDS = 15.0
@@ -27,73 +28,62 @@ log = structlog.get_logger(__name__)
 class Reconciler:
     """Compares and repairs; one writer at a time rebuilds and keeps the marks."""
 
-    def __init__(self, store: RecordStore, mirror: Mirror, directory: Directory, backlog: Backlog, holder: str) -> None:
+    def __init__(
+        self, store: RecordStore, mirror: Mirror, directory: Directory, survey: Callable[[], Awaitable[Survey]], holder: str
+    ) -> None:
         self._store = store
         self._mirror = mirror
         self._directory = directory
-        self._backlog = backlog
+        self._survey = survey
         self._holder = holder
-        self._incarnation = ""
-        self._number = 0
-        self._marks: dict[str, StreamMark] = {}
+        self._history = History()
         self._compared = False
         self._complained: dict[str, int] = {}
         self.rebuilds = 0
 
     async def run_once(self) -> None:
         """One pass. Any error leaves everything as it was or further repaired; the next pass goes on."""
-        reason = await self._why_replace()
+        try:
+            survey = await self._survey()
+            reason = await self._why_replace(survey)
+        except (Malformed, ValueError) as error:
+            await self._replace(f"the mirror cannot be read: {error}")
+            return
         if reason is None:
             reason = await self._repair()
         if reason is not None:
             await self._replace(reason)
+        elif survey.vouched != survey.run_id:
+            await self._mirror.vouch(survey.run_id)
 
     async def keep_marks(self) -> None:
         """Keep how far the streams have come, so that a copy of older data is noticed; one writer does it, once a second."""
-        if not self._incarnation or not await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
+        survey = await self._survey()
+        known = survey.version is not None and self._history.knows(survey.version)
+        if not known or self._history.ran_back(survey) or not await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
             return
-        now = await self._backlog.marks()
-        if not self._is_behind(now):
-            self._marks = now
-            await self._store.write_marks(self._number, now)
+        self._history.note(survey)
+        await self._store.write_marks(self._history.number, survey.marks)
 
-    async def _why_replace(self) -> str | None:
+    async def _why_replace(self, survey: Survey) -> str | None:
         """Why this mirror is no good at all, or None."""
-        try:
-            versions = await self._mirror.versions()
-            await self._directory.refresh()
-        except (Malformed, ValueError) as error:
-            return f"the mirror cannot be read: {error}"
-        home = versions[0]
+        home = survey.version
         if home is None:
             return "there is no complete mirror"
-        if any(version is None or version.incarnation != home.incarnation for version in versions):
+        if not self._history.knows(home):
+            number, kept = await self._store.read_marks()
+            if number >= self._history.number:
+                self._history.recall(number, kept)
+        reason = self._history.ran_back(survey)
+        if reason is not None:
+            return reason
+        self._history.note(survey)
+        await self._directory.refresh()
+        if any(version is None or version.incarnation != home.incarnation for version in await self._mirror.versions()):
             return "a hash tag has lost its version"
         if (await self._mirror.origin()).identity != await self._store.identity():
             return "the mirror came from another record store"
-        return await self._ran_back(home)
-
-    async def _ran_back(self, home: Version) -> str | None:
-        """Whether Redis holds less than it once did: marks belong to one incarnation, and only grow within it."""
-        if home.incarnation != self._incarnation:
-            number, kept = await self._store.read_marks()
-            if number > home.number:
-                return "redis holds an older incarnation than the record store knows of"
-            self._marks = kept if number == home.number else {}
-            self._incarnation, self._number = home.incarnation, home.number
-        now = await self._backlog.marks()
-        if self._is_behind(now):
-            return "redis went back to older data"
-        self._marks = now
         return None
-
-    def _is_behind(self, now: dict[str, StreamMark]) -> bool:
-        """Whether a stream has come less far than was noted; one that is missing has come nowhere."""
-        for stream, noted in self._marks.items():
-            mark = now.get(stream, StreamMark("0-0", 0))
-            if mark.entries_added < noted.entries_added or _order(mark.last_id) < _order(noted.last_id):
-                return True
-        return False
 
     async def _repair(self) -> str | None:
         """Mirror what differs; a reason to replace the mirror if it is ahead of the store."""
@@ -140,14 +130,11 @@ class Reconciler:
         """Start a new incarnation, numbered above every one that the store or Redis knows."""
         if not await self._store.take_lease("incarnation", self._holder, LEASE_SECONDS):
             return
-        number = await self._store.next_incarnation(max((await self._mirror.origin()).number, self._number))
+        number = await self._store.next_incarnation(max((await self._mirror.origin()).number, self._history.number))
         await self._mirror.drop()
         records = self._named(await self._store.read_clients(await self._store.revisions()))
         version = await self._mirror.build(records, number, await self._store.identity())
+        if version is not None:
+            self._history.recall(number, {})
         self.rebuilds += 1
         log.warning("a new incarnation", reason=reason, clients=len(records), version=str(version) if version else "the build was lost")
-
-
-def _order(stream_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = stream_id.partition("-")
-    return int(milliseconds), int(sequence)

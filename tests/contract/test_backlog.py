@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from authsvc.live.backlog import EVERY_SHARD, Backlog, Depth, Entry
+from authsvc.live.backlog import EVERY_SHARD, Backlog, Entry
 from authsvc.live.connect import RedisClient
 from authsvc.live.keys import GROUP, POISON, STREAMS
-from authsvc.model import StreamMark
-from contract.live_parts import now_ms, redis_client
+from contract.live_parts import redis_client
 from servers import DEADLINE_SECONDS, RedisServer
 
 HOUR_MS = 3_600_000
@@ -143,8 +142,6 @@ def test_a_refusal_that_is_not_about_a_group_being_there_is_raised(play: Callabl
             await streams.ours.make_groups()
         with pytest.raises(ResponseError, match="WRONGTYPE"):
             await streams.ours.read([4], 10)
-        with pytest.raises(ResponseError, match="WRONGTYPE"):
-            await streams.ours.marks()
 
     play(story)
 
@@ -340,7 +337,8 @@ def test_a_full_server_is_drained_all_the_same(play: Callable[[Story], None]) ->
             await streams.ours.set_aside(entries[0], "bad")
             await streams.ours.acknowledge(entries[1:])
             assert payloads(await streams.ours.read([0], 2)) == [b"two"]
-            assert await streams.ours.depth() == Depth(1, pytest.approx(0, abs=60), 1)
+            assert await streams.lengths() == [1] + 15 * [0]
+            assert await streams.redis.xlen(POISON[0]) == 1
         finally:
             await streams.redis.config_set("maxmemory", 0)
 
@@ -392,60 +390,5 @@ def test_idle_consumers_go_only_with_nothing_pending(play: Callable[[Story], Non
         await streams.ours.drop_idle_consumers(20)
         assert await streams.consumers(5) == {"ours", "theirs"}
         assert await streams.pending("theirs") == 1
-
-    play(story)
-
-
-# Marks and depth
-
-
-def test_marks_tell_how_far_each_stream_came_whatever_was_deleted_since(play: Callable[[Story], None]) -> None:
-    async def story(streams: Streams) -> None:
-        await streams.add(9, b"one", entry_id="1790000000000-3")
-        await streams.add(9, b"two", entry_id="1790000000001-0")
-        await streams.redis.delete(STREAMS[10])
-        expected = {stream.decode(): StreamMark("0-0", 0) for stream in STREAMS}
-        expected[STREAMS[9].decode()] = StreamMark("1790000000001-0", 2)
-        assert await streams.ours.marks() == expected
-        await streams.ours.acknowledge(await streams.ours.read([9], 10))
-        assert await streams.ours.marks() == expected
-
-    play(story)
-
-
-def test_an_empty_backlog_has_no_depth(play: Callable[[Story], None]) -> None:
-    async def story(streams: Streams) -> None:
-        assert await streams.ours.depth() == Depth(0, 0.0, 0)
-        await streams.redis.flushall()
-        assert await streams.ours.depth() == Depth(0, 0.0, 0), "without a stream there is none either"
-
-    play(story)
-
-
-def test_depth_counts_entries_and_poison_of_all_streams_and_the_age_of_the_oldest(play: Callable[[Story], None]) -> None:
-    async def story(streams: Streams) -> None:
-        now = await now_ms(streams.redis)
-        await streams.add(0, b"young", entry_id=f"{now - 30_000}-0")
-        await streams.add(15, b"old", entry_id=f"{now - 90_000}-7")
-        await streams.add(15, b"younger", entry_id=f"{now - 1_000}-0")
-        await streams.add(4, b"bad")
-        await streams.ours.set_aside((await streams.ours.read([4], 1))[0], "bad")
-        assert await streams.ours.depth() == Depth(3, pytest.approx(90, abs=10), 1)
-        await streams.ours.acknowledge(await streams.ours.read([15], 1))
-        assert await streams.ours.depth() == Depth(2, pytest.approx(30, abs=10), 1)
-
-    play(story)
-
-
-def test_the_age_is_by_the_servers_clock_and_never_negative(play: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    ours_ms = time.time() * 1000 + HOUR_MS
-    monkeypatch.setattr(time, "time", lambda: ours_ms / 1000)
-
-    async def story(streams: Streams) -> None:
-        await streams.add(0, b"now")
-        assert (await streams.ours.depth()).age_seconds == pytest.approx(0, abs=10)
-        await streams.redis.flushall()
-        await streams.add(0, b"from a server whose clock was ahead", entry_id=f"{int(ours_ms)}-0")
-        assert await streams.ours.depth() == Depth(1, 0.0, 0)
 
     play(story)

@@ -16,7 +16,7 @@ from authsvc.errors import OperatorError, Unavailable
 from authsvc.live.connect import RedisClient
 from authsvc.live.directory import CATCH_UP_SECONDS, Directory
 from authsvc.live.forms import UnknownForm, encode_client
-from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS
+from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS, VOUCHED
 from authsvc.live.mirror import Mirror, Origin, Put, PutResult
 from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, Script
 from authsvc.model import Client, DeletedClient, Version
@@ -570,7 +570,7 @@ def test_a_build_that_is_disturbed_is_lost(redis_server: RedisServer, disturb: C
             (BUILD_BEGIN, (BUILD, CLIENTS, LOG, HOME_VERSION, STORE), ("mark", 1)),
             (BUILD_ADD, (BUILD, CLIENTS), ("mark", "alpha", encode_client(client("alpha")))),
             (BUILD_ADD, (BUILD, CLIENTS), ("mark", "beta", encode_client(client("beta")))),
-            (BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE), ("mark", 2, "1-00000000:0", 1, IDENTITY)),
+            (BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE, VOUCHED), ("mark", 2, "1-00000000:0", 1, IDENTITY, "run")),
         ]
         async with parts(redis_server) as on:
             for after in (1, 2, 3):
@@ -590,7 +590,8 @@ def test_a_build_that_is_disturbed_is_lost(redis_server: RedisServer, disturb: C
 
 def test_a_build_closes_only_with_every_record(redis_server: RedisServer) -> None:
     async def close(on: Parts, count: int) -> object:
-        return await run_script(on.redis, BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE), "mark", count, "1-00000000:0", 1, IDENTITY)
+        keys = (BUILD, CLIENTS, HOME_VERSION, STORE, VOUCHED)
+        return await run_script(on.redis, BUILD_CLOSE, keys, "mark", count, "1-00000000:0", 1, IDENTITY, "run")
 
     async def main() -> None:
         async with parts(redis_server) as on:

@@ -6,21 +6,24 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authsvc.clients import Change, Clients
-from authsvc.live.backlog import Backlog
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
-from authsvc.live.keys import BUILD, CLIENTS, LOG, STREAMS, VERSIONS
+from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
+from authsvc.live.pipeline import Pipeline
+from authsvc.live.survey import take_survey
 from authsvc.model import Client, DeletedClient
 from authsvc.reconcile import Reconciler
 from authsvc.records.sqlite import SqliteStore
 from authsvc.settings import read_settings
+from contract.live_parts import connected
 from servers import RedisServer
 
 Step = Callable[[], Awaitable[None]]
@@ -42,11 +45,12 @@ class PausedStore(SqliteStore):
 class World:
     """A record store, a Redis, the writer's reconciler, an instance's directory, and the commands."""
 
-    def __init__(self, redis: Any, store: PausedStore, holder: str = "writer") -> None:
+    def __init__(self, redis: Any, pipeline: Pipeline, store: PausedStore, holder: str = "writer") -> None:
         self.redis = redis
+        self.pipeline = pipeline
         self.store = store
         self.mirror = Mirror(redis)
-        self.reconciler = Reconciler(store, self.mirror, Directory(redis), Backlog(redis, holder), holder)
+        self.reconciler = Reconciler(store, self.mirror, Directory(redis), partial(take_survey, pipeline.call), holder)
         self.instance = Directory(redis)
         self.clients = Clients(store, self.mirror)
 
@@ -66,7 +70,8 @@ async def world(redis_server: RedisServer, path: Path) -> AsyncIterator[World]:
     store = PausedStore(path)
     await store.open()
     try:
-        yield World(redis, store)
+        async with connected(redis_server.port) as pipeline:
+            yield World(redis, pipeline, store)
     finally:
         await store.close()
         await redis.aclose()
@@ -343,7 +348,7 @@ def test_a_mirror_that_cannot_be_read_is_replaced(redis_server: RedisServer, pat
         await world.reconciler.run_once()
         await world.clients.add("c1", ["read"])
         await world.redis.hset(CLIENTS, "c2", record)
-        fresh = World(world.redis, world.store)
+        fresh = World(world.redis, world.pipeline, world.store)
         await fresh.reconciler.run_once()
         assert await fresh.seen() == {"c1"}
 
@@ -374,7 +379,7 @@ def test_streams_that_ran_back_start_a_new_incarnation_and_are_kept(redis_server
         before = (await world.mirror.versions())[0]
         await world.redis.delete(STREAMS[3])
         await world.redis.xadd(STREAMS[3], {"e": "x"}, id="5-1")
-        fresh = World(world.redis, world.store, "another writer")
+        fresh = World(world.redis, world.pipeline, world.store, "another writer")
         await world.store.take_lease("incarnation", "writer", 0)
         await fresh.reconciler.run_once()
         after = (await world.mirror.versions())[0]
@@ -382,6 +387,38 @@ def test_streams_that_ran_back_start_a_new_incarnation_and_are_kept(redis_server
         assert after is not None
         assert after.number > before.number, "a writer that has just begun knows the marks from the record store"
         assert await world.redis.xlen(STREAMS[3]) == 1, "what the stream holds is still drained"
+
+    in_world(redis_server, path, story)
+
+
+def test_a_server_is_vouched_for_only_after_its_data_was_compared(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        built = await take_survey(world.pipeline.call)
+        assert built.vouched == built.run_id, "a build vouches for the server that holds it"
+        await world.mirror.vouch("an earlier process of the server")
+        await world.reconciler.keep_marks()
+        assert (await take_survey(world.pipeline.call)).vouched != built.run_id
+        await world.reconciler.run_once()
+        assert (await take_survey(world.pipeline.call)).vouched == built.run_id
+
+    in_world(redis_server, path, story)
+
+
+def test_a_beat_that_ran_back_is_enough_however_quiet_the_streams_were(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await take_survey(world.pipeline.call, beat=True)
+        await take_survey(world.pipeline.call, beat=True)
+        await world.reconciler.keep_marks()
+        before = (await world.mirror.versions())[0]
+        await world.redis.set(BEAT, 1)
+        await world.mirror.vouch("whoever had this copy")
+        await World(world.redis, world.pipeline, world.store).reconciler.run_once()
+        after = (await world.mirror.versions())[0]
+        assert before is not None
+        assert after is not None
+        assert after.number > before.number
 
     in_world(redis_server, path, story)
 

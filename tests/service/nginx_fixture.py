@@ -89,19 +89,30 @@ class NginxServer:
     """
 
     def __init__(
-        self, confdir: Path, prefix: Path, port: int, backends: Sequence[str], *,
-        server_options: str = "max_fails=3 fail_timeout=2s", listen: str = "", http_level: str = "", user: str | None = None,
+        self,
+        confdir: Path,
+        prefix: Path,
+        port: int,
+        backends: Sequence[str],
+        *,
+        server_options: str = "max_fails=3 fail_timeout=2s",
+        listen: str = "",
+        http_level: str = "",
+        user: str | None = None,
     ) -> None:
         self.prefix = prefix
         self.port = port
         self.user = user
         self.error_log = prefix / "stderr"
-        self.configuration = write_configuration(confdir, {
-            "main.conf": "worker_processes 1;\n",
-            "listen.conf": f"listen 127.0.0.1:{port};\n{listen}\n",
-            "upstream.conf": "least_conn;\n" + "".join(f"server {backend} {server_options};\n" for backend in backends),
-            "http.conf": f"{http_level}\n",
-        })
+        self.configuration = write_configuration(
+            confdir,
+            {
+                "main.conf": "worker_processes 1;\n",
+                "listen.conf": f"listen 127.0.0.1:{port};\n{listen}\n",
+                "upstream.conf": "least_conn;\n" + "".join(f"server {backend} {server_options};\n" for backend in backends),
+                "http.conf": f"{http_level}\n",
+            },
+        )
         prefix.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
 

@@ -282,12 +282,15 @@ def test_own_refusal_has_the_contracts_form(nginx: NginxServer, fleet: StubFleet
     assert len(fleet.requests) == before
 
 
-@pytest.mark.parametrize(("request_line", "allow"), [
-    (b"TRACE /token", "OPTIONS, POST"),
-    (b"TRACE /validate?scope=a", "GET, HEAD, OPTIONS, POST"),
-    (b"TRACE /health", "GET, HEAD, OPTIONS"),
-    (b"CONNECT a:80", "GET, HEAD, OPTIONS"),
-])
+@pytest.mark.parametrize(
+    ("request_line", "allow"),
+    [
+        (b"TRACE /token", "OPTIONS, POST"),
+        (b"TRACE /validate?scope=a", "GET, HEAD, OPTIONS, POST"),
+        (b"TRACE /health", "GET, HEAD, OPTIONS"),
+        (b"CONNECT a:80", "GET, HEAD, OPTIONS"),
+    ],
+)
 def test_methods_that_nginx_takes_for_no_path(nginx: NginxServer, request_line: bytes, allow: str) -> None:
     answer = ask_raw(nginx.port, request_line + LINE + b"\r\n")
     assert_refusal(answer, 405, "method_not_allowed")
@@ -300,10 +303,13 @@ def test_refusal_to_head_has_no_body(nginx: NginxServer) -> None:
     assert answer.body == b""
 
 
-@pytest.mark.parametrize("limit", [
-    "limit_req_zone $binary_remote_addr zone=callers:1m rate=1r/m; limit_req zone=callers;",
-    "limit_conn_zone $server_name zone=all:1m; limit_conn all 1;",
-])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        "limit_req_zone $binary_remote_addr zone=callers:1m rate=1r/m; limit_req zone=callers;",
+        "limit_conn_zone $server_name zone=all:1m; limit_conn all 1;",
+    ],
+)
 def test_rate_limits_switched_on_by_an_included_file(fleet: StubFleet, tmp_path: Path, limit: str) -> None:
     fleet.release.clear()
     server = NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, http_level=limit)
@@ -352,9 +358,19 @@ def test_answer_of_an_instance_passes_whatever_its_status(nginx: NginxServer, fl
         assert len(fleet.seen(request_id)) == 1
 
 
-@pytest.mark.parametrize("target", [
-    "/validate?scope=a%20b&x=%2F", "/validate?", "/introspect?a", "/docs", "/openapi.json", "/metrics", "/live", "/no/such%20path/",
-])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/validate?scope=a%20b&x=%2F",
+        "/validate?",
+        "/introspect?a",
+        "/docs",
+        "/openapi.json",
+        "/metrics",
+        "/live",
+        "/no/such%20path/",
+    ],
+)
 def test_target_reaches_the_instance_as_it_was(nginx: NginxServer, fleet: StubFleet, target: str) -> None:
     request_id, _ = asked(nginx.port, ("GET", target, AT, None))
     [seen] = fleet.seen(request_id)
@@ -378,10 +394,14 @@ def test_caller_behind_a_trusted_proxy_is_told_by_its_header(fleet: StubFleet, t
     assert seen.values("x-forwarded-for") == ["203.0.113.7"]
 
 
-@pytest.mark.parametrize("framed", [
-    b"Content-Length: 16384\r\n\r\n" + b"a" * 16384,
-    CHUNKED + b"\r\n" + b"1\r\na\r\n" * 16384 + b"0\r\n\r\n",
-], ids=["length", "one-byte chunks"])
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: 16384\r\n\r\n" + b"a" * 16384,
+        CHUNKED + b"\r\n" + b"1\r\na\r\n" * 16384 + b"0\r\n\r\n",
+    ],
+    ids=["length", "one-byte chunks"],
+)
 def test_body_of_16_kib_passes_without_a_file(fleet: StubFleet, tmp_path: Path, framed: bytes) -> None:
     request_id = next(IDS)
     with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses) as server:
@@ -520,7 +540,13 @@ def test_everything_written_is_below_the_prefix(fleet: StubFleet, user: str | No
         with server:
             assert asked(server.port, ONCE[0])[1].status == 200
             assert sorted(path.name for path in prefix.iterdir()) == [
-                "client_body_temp", "fastcgi_temp", "nginx.pid", "proxy_temp", "scgi_temp", "stderr", "uwsgi_temp",
+                "client_body_temp",
+                "fastcgi_temp",
+                "nginx.pid",
+                "proxy_temp",
+                "scgi_temp",
+                "stderr",
+                "uwsgi_temp",
             ]
         assert {path.name for path in confdir.iterdir()} == {"nginx.conf", "auth.conf", *INCLUDED}
         assert server.error_log.read_text() == ""

@@ -8,19 +8,21 @@ import contextlib
 import structlog
 
 from authsvc.credentials import TokenKeys
+from authsvc.errors import Unavailable
 from authsvc.http.app import create_pages
 from authsvc.http.asgi import Front, Receive, Scope, Send
 from authsvc.http.handlers import Handlers
 from authsvc.http.management import Management
 from authsvc.live.connect import address_of, connect_redis
 from authsvc.live.directory import Directory
+from authsvc.live.history import History
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts, Metrics
 from authsvc.settings import Settings
 from authsvc.tokens import Tokens
 
-FOLD_SECONDS = 1.0
+TICK_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +35,7 @@ class Instance:
         self._keys = TokenKeys(settings.issuing_key(), settings.accepted_keys())
         self._counts = Counts()
         self._metrics = Metrics(self._counts)
+        self._history = History()
         self.draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +56,7 @@ class Instance:
     def _start(self) -> None:
         settings = self._settings
         self._redis = connect_redis(settings)
-        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000, self._history.admit)
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         self._front = Front(
@@ -66,23 +69,30 @@ class Instance:
         )
         self._pipeline.start()
         self._directory.start()
-        self._folding = asyncio.create_task(self._fold())
+        self._ticking = [asyncio.create_task(self._fold()), asyncio.create_task(self._watch())]
 
     async def _close(self) -> None:
-        self._folding.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._folding
+        for task in self._ticking:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
         await self._directory.close()
         await self._pipeline.close()
         await self._redis.aclose()
 
     async def _fold(self) -> None:
         while True:
-            # An idle instance must notice, too, that Redis has gone silent: so something is asked every second.
-            self._pipeline.ask_version()
             self._metrics.fold()
-            await asyncio.sleep(FOLD_SECONDS)
-            self._metrics.redis_up.set(self._silent_seconds() < FOLD_SECONDS)
+            self._metrics.redis_up.set(self._silent_seconds() < TICK_SECONDS)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _watch(self) -> None:
+        """Look once a second how far Redis has come: an idle instance must notice, too, that it went silent or ran back."""
+        while True:
+            # An error was logged where the connection failed, and shows in redis_up.
+            with contextlib.suppress(Unavailable):
+                await self._history.watch(self._pipeline.call)
+            await asyncio.sleep(TICK_SECONDS)
 
     def _silent_seconds(self) -> float:
         since = self._pipeline.silent_since

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 from authsvc import logs
 from authsvc.clients import Clients
-from authsvc.live.connect import RedisClient, connect_redis
+from authsvc.errors import OperatorError, Unavailable
+from authsvc.live.connect import RedisClient, address_of, connect_redis
 from authsvc.live.mirror import Mirror
+from authsvc.live.pipeline import Pipeline
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings, read_settings
@@ -26,6 +28,18 @@ class Session:
         self.store = store
         self.redis = redis
         self.clients = Clients(store, Mirror(redis))
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[Pipeline]:
+        """A connection as the instances have it; OperatorError with one sentence if Redis does not answer on it."""
+        pipeline = Pipeline(address_of(self.settings), self.settings.redis_timeout_ms / 1000)
+        try:
+            await pipeline.connect()
+            yield pipeline
+        except Unavailable as error:
+            raise OperatorError(f"Redis cannot be asked: {error.description}") from error
+        finally:
+            await pipeline.close()
 
 
 @asynccontextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -12,10 +10,8 @@ import typer
 
 from authsvc.commands.session import Session, in_session
 from authsvc.credentials import TokenKeys, jti, name_of_jti
-from authsvc.errors import OperatorError, Unavailable
-from authsvc.live.connect import address_of
+from authsvc.errors import OperatorError
 from authsvc.live.directory import Directory
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.tokens import DONE, LiveTokens, decode
 from authsvc.metrics import Counts
 from authsvc.model import Event, Kind, TokenRecord, TokenValue, Tombstone
@@ -38,7 +34,7 @@ def revoke(token: Token, as_json: Json = False) -> None:
     async def work(session: Session) -> tuple[bytes, bytes]:
         name = _name(session, token)
         directory = Directory(session.redis)
-        async with _connected(session) as pipeline:
+        async with session.pipeline() as pipeline:
             live = LiveTokens(pipeline)
             try:
                 call = live.ask_version()
@@ -64,7 +60,7 @@ def show(token: Token, as_json: Json = False) -> None:
 
     async def work(session: Session) -> tuple[bytes, TokenValue | Tombstone | None, TokenRecord | None]:
         name = _name(session, token)
-        async with _connected(session) as pipeline:
+        async with session.pipeline() as pipeline:
             live = decode(await LiveTokens(pipeline).read(name))
         return name, live, await session.store.read_record(name)
 
@@ -90,18 +86,6 @@ def show(token: Token, as_json: Json = False) -> None:
     else:
         for key, value in members.items():
             typer.echo(f"{key + ':':<11}{'-' if value is None else value}")
-
-
-@asynccontextmanager
-async def _connected(session: Session) -> AsyncIterator[Pipeline]:
-    pipeline = Pipeline(address_of(session.settings), session.settings.redis_timeout_ms / 1000)
-    try:
-        await pipeline.connect()
-        yield pipeline
-    except Unavailable as error:
-        raise OperatorError(f"The token cannot be reached: {error.description}") from error
-    finally:
-        await pipeline.close()
 
 
 def _live_state(live: TokenValue | Tombstone | None) -> str:

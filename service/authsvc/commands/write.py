@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from secrets import token_hex
 
 import structlog
@@ -20,9 +21,11 @@ from redis.exceptions import RedisError
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.http.management import Management
 from authsvc.live.backlog import Backlog
-from authsvc.live.connect import connect_redis
+from authsvc.live.connect import address_of, connect_redis
 from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
+from authsvc.live.pipeline import Pipeline
+from authsvc.live.survey import Survey, take_survey
 from authsvc.reconcile import Reconciler
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import RecordStore
@@ -70,8 +73,11 @@ async def write(settings: Settings) -> None:
     claim_after = settings.writer_call_timeout_seconds + settings.batch_seconds + TICK_SECONDS
     batching = Batching(settings.batch_rows, settings.batch_seconds, claim_after)
     writer = Writer(backlog, store, batching, settings.writer_workers, metrics.batch_seconds.observe)
-    reconciler = Reconciler(store, Mirror(redis), directory, backlog, holder)
-    housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, metrics, holder)
+    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    pipeline.start()
+    survey = partial(take_survey, pipeline.call, beat=True)
+    reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
+    housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, survey, metrics, holder)
     server = _management_server(Management(housekeeping.not_ready, metrics.render))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
@@ -89,6 +95,7 @@ async def write(settings: Settings) -> None:
         server.should_exit = True
         await serving
         await directory.close()
+        await pipeline.close()
         await store.close()
         await redis.aclose()
     log.info("stopped")
@@ -125,6 +132,7 @@ class Housekeeping:
         backlog: Backlog,
         reconciler: Reconciler,
         writer: Writer,
+        survey: Callable[[], Awaitable[Survey]],
         metrics: WriterMetrics,
         holder: str,
     ) -> None:
@@ -133,6 +141,7 @@ class Housekeeping:
         self._backlog = backlog
         self._reconciler = reconciler
         self._writer = writer
+        self._survey = survey
         self._metrics = metrics
         self._holder = holder
         self._failing: dict[str, str] = {}
@@ -190,9 +199,9 @@ class Housekeeping:
         metrics.rows.inc(counts.rows - self._folded_rows)
         metrics.poison.inc(counts.poison - self._folded_poison)
         self._folded_rows, self._folded_poison = counts.rows, counts.poison
-        depth = await self._backlog.depth()
-        metrics.backlog_entries.set(depth.entries)
-        metrics.backlog_age_seconds.set(depth.age_seconds)
+        survey = await self._survey()
+        metrics.backlog_entries.set(survey.backlog_entries)
+        metrics.backlog_age_seconds.set(survey.backlog_age_seconds)
         metrics.redis_up.set(1)
 
     async def _purge(self) -> None:

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from authsvc.commands.session import Session, in_session
 from authsvc.errors import OperatorError
 from authsvc.live.backlog import Backlog
-from authsvc.live.mirror import Mirror
+from authsvc.live.forms import Malformed
+from authsvc.live.survey import take_survey
 
 POISON_SHOWN = 20
 
@@ -23,18 +24,20 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     """Show the backlog, its age, the incarnation and the entries set aside."""
 
     async def work(session: Session) -> dict[str, Any]:
-        backlog = Backlog(session.redis, "status")
+        async with session.pipeline() as pipeline:
+            try:
+                survey = await take_survey(pipeline.call)
+            except Malformed as error:
+                raise OperatorError(f"Redis holds something that cannot be read: {error}.") from error
         try:
-            depth = await backlog.depth()
-            home = (await Mirror(session.redis).versions())[0]
-            poison = await backlog.poison(POISON_SHOWN)
+            poison = await Backlog(session.redis, "status").poison(POISON_SHOWN)
         except (RedisError, OSError, TimeoutError) as error:
             raise OperatorError(f"Redis is out of reach: {str(error).rstrip('.')}.") from error
         return {
-            "backlog_entries": depth.entries,
-            "backlog_age_seconds": depth.age_seconds,
-            "version": str(home) if home else None,
-            "poison_entries": depth.poison,
+            "backlog_entries": survey.backlog_entries,
+            "backlog_age_seconds": survey.backlog_age_seconds,
+            "version": str(survey.version) if survey.version else None,
+            "poison_entries": survey.poison_entries,
             "poison": poison,
         }
 

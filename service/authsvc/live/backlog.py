@@ -11,7 +11,6 @@ from redis.exceptions import ResponseError
 from authsvc.live.connect import RedisClient
 from authsvc.live.keys import GROUP, POISON, STREAMS
 from authsvc.live.scripts import DROP_CONSUMER, SET_ASIDE
-from authsvc.model import StreamMark
 
 EVERY_SHARD = tuple(range(len(STREAMS)))
 
@@ -22,14 +21,6 @@ class Entry(NamedTuple):
     shard: int
     id: bytes
     payload: bytes
-
-
-class Depth(NamedTuple):
-    """How much is not written yet, and how old the oldest of it is by the store's clock."""
-
-    entries: int
-    age_seconds: float
-    poison: int
 
 
 class Backlog:
@@ -100,35 +91,6 @@ class Backlog:
             for consumer in await self._redis.xinfo_consumers(stream, GROUP):
                 if consumer["idle"] > idle_ms and consumer["name"] != self.consumer.encode():
                     await script(keys=[stream], args=[GROUP, consumer["name"]])
-
-    async def marks(self) -> dict[str, StreamMark]:
-        """How far each stream has come; a missing stream has come nowhere."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for stream in STREAMS:
-                pipe.xinfo_stream(stream)
-            replies = await pipe.execute(raise_on_error=False)
-        marks = {}
-        for stream, reply in zip(STREAMS, replies, strict=True):
-            if isinstance(reply, ResponseError) and "no such key" in str(reply):
-                marks[stream.decode()] = StreamMark("0-0", 0)
-            elif isinstance(reply, Exception):
-                raise reply
-            else:
-                marks[stream.decode()] = StreamMark(_text(reply["last-generated-id"]), reply["entries-added"])
-        return marks
-
-    async def depth(self) -> Depth:
-        """Entries waiting in all streams, the age of the oldest, and entries set aside."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for stream, poison in zip(STREAMS, POISON, strict=True):
-                pipe.xlen(stream)
-                pipe.xrange(stream, count=1)
-                pipe.xlen(poison)
-            pipe.time()
-            *replies, (seconds, microseconds) = await pipe.execute()
-        now_ms = seconds * 1000 + microseconds // 1000
-        oldest_ms = min((int(first[0][0].split(b"-")[0]) for first in replies[1::3] if first), default=now_ms)
-        return Depth(sum(replies[0::3]), max(0, now_ms - oldest_ms) / 1000, sum(replies[2::3]))
 
     async def poison(self, count: int) -> list[dict[str, str]]:
         """The entries set aside, with the reason of each."""

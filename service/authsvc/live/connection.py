@@ -91,8 +91,14 @@ class _Batch:
         self.sent_at = sent_at
 
 
+class NoSuchKey(Unavailable):
+    """A question about a key that is not there."""
+
+
 def translate(error: hiredis.ReplyError) -> Unavailable:
     """A refusal of Redis as ours: the one place where its error words are read."""
+    if "no such key" in str(error):
+        return NoSuchKey("The shared store does not hold that.")
     word = str(error).partition(" ")[0]
     if word == "OOM":
         return Unavailable("The shared store is full.")

@@ -23,6 +23,11 @@ BUILD = HOME + b"build"
 STORE = HOME + b"store"
 """Identity of the record store that the mirror came from, and the highest incarnation number ever begun."""
 
+VOUCHED = HOME + b"vouched"
+"""`run_id` of the server process whose data a writer has compared with the record store."""
+BEAT = HOME + b"beat"
+"""A number that every process moves on once a second: a copy of older data has a smaller one, however quiet the streams were."""
+
 GROUP = b"writers"
 """Consumer group of every stream."""
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from authsvc.errors import Unavailable
-from authsvc.live.connection import VERSION_COMMAND, Call, CallOfSeveral, Connection, Reply, ScriptCall
+from authsvc.live.connection import VERSION_COMMAND, Call, CallOfSeveral, Connection, ScriptCall
 from authsvc.live.scripts import HOT, Script, pack
+from authsvc.live.survey import Ask
 
 BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
@@ -37,8 +39,11 @@ class Pipeline:
         self,
         address: Address,
         timeout_seconds: float = 1.0,
+        admit: Callable[[Ask], Awaitable[None]] | None = None,
     ) -> None:
+        """`admit` judges each new connection before callers get it; Unavailable from it means to try another one later."""
         self._address = address
+        self._admit = admit
         self._timeout_seconds = timeout_seconds
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
@@ -77,7 +82,7 @@ class Pipeline:
 
     def call(self, command: bytes, replies: int = 1) -> Call:
         """Ask; the reply is awaited. `command` may be several packed commands, then the reply is a list."""
-        call = Call() if replies == 1 else CallOfSeveral(replies)
+        call = _call(replies)
         self._send(command, call)
         return call
 
@@ -147,11 +152,17 @@ class Pipeline:
         if address.database:
             commands.append((b"SELECT", address.database))
         commands += [(b"SCRIPT", b"LOAD", script.text) for script in HOT]
+
+        def ask(command: bytes, replies: int = 1) -> Call:
+            call = _call(replies)
+            connection.send(command, call)
+            return call
+
         for command in commands:
-            await _reply(connection, pack(*command))
+            await ask(pack(*command))
+        if self._admit is not None:
+            await self._admit(ask)
 
 
-async def _reply(connection: Connection, command: bytes) -> Reply:
-    call = Call()
-    connection.send(command, call)
-    return await call
+def _call(replies: int) -> Call:
+    return Call() if replies == 1 else CallOfSeveral(replies)

@@ -154,10 +154,12 @@ return 'done'
 BUILD_CLOSE = Script(
     """
 -- Close a mirror: only the build that began it, and only with every record there.
--- KEYS build, clients, version, store. ARGV mark, number of records, version, incarnation number, store identity.
+-- The server that holds it is vouched for from then on.
+-- KEYS build, clients, version, store, vouched. ARGV mark, number of records, version, incarnation number, store identity, run_id.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end
 if redis.call('HLEN', KEYS[2]) ~= tonumber(ARGV[2]) then return 'lost' end
 redis.call('SET', KEYS[4], '1 ' .. ARGV[4] .. ' ' .. ARGV[5])
+redis.call('SET', KEYS[5], ARGV[6])
 redis.call('SET', KEYS[3], ARGV[3])
 redis.call('DEL', KEYS[1])
 return 'done'
@@ -186,6 +188,21 @@ DROP_CONSUMER = Script(
 -- KEYS stream. ARGV group, consumer.
 if #redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1, ARGV[2]) > 0 then return 'pending' end
 redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+return 'done'
+"""
+)
+
+BEAT_ON = Script(
+    """
+-- Move the beat on. A script, because a plain INCR is refused when memory is full. KEYS beat.
+return redis.call('INCR', KEYS[1])
+"""
+)
+
+VOUCH = Script(
+    """
+-- Vouch for a server process. A script, because a plain SET is refused when memory is full. KEYS vouched. ARGV run_id.
+redis.call('SET', KEYS[1], ARGV[1])
 return 'done'
 """
 )

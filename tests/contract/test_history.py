@@ -1,0 +1,178 @@
+"""History over a real server whose data is set back: noticed by whoever saw more, and never served before somebody judged it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from authsvc.errors import Unavailable
+from authsvc.live.connect import RedisClient, address_of
+from authsvc.live.history import History
+from authsvc.live.keys import BEAT, HOME_VERSION, STREAMS, VERSIONS
+from authsvc.live.mirror import Mirror
+from authsvc.live.pipeline import Pipeline
+from authsvc.live.survey import take_survey
+from authsvc.model import StreamMark, Version
+from contract.live_parts import answer, connected, kept_connected, redis_client, settings_of, until
+from servers import RedisServer
+
+Story = Callable[[RedisClient, Pipeline], Awaitable[None]]
+
+
+def play(server: RedisServer, story: Story) -> None:
+    """Tell a story over a server that holds a complete mirror, incarnation 5."""
+
+    async def told() -> None:
+        async with redis_client(server.port) as redis, connected(server.port) as pipeline:
+            assert await Mirror(redis).build([], 5, "identity") is not None
+            await redis.xadd(STREAMS[3], {"e": "x"}, id="7-1")
+            await redis.xadd(STREAMS[3], {"e": "x"}, id="7-2")
+            await story(redis, pipeline)
+
+    asyncio.run(told())
+
+
+async def versions(redis: RedisClient) -> list[Any]:
+    return list(await redis.mget(VERSIONS))
+
+
+async def set_back_stream(redis: RedisClient) -> None:
+    """The stream as it was one entry earlier."""
+    await redis.delete(STREAMS[3])
+    await redis.xadd(STREAMS[3], {"e": "x"}, id="7-1")
+
+
+async def set_back_count(redis: RedisClient) -> None:
+    """The same last id, fewer entries ever added."""
+    await redis.delete(STREAMS[3])
+    await redis.xadd(STREAMS[3], {"e": "x"}, id="7-2")
+
+
+async def lose_stream(redis: RedisClient) -> None:
+    await redis.delete(STREAMS[3])
+
+
+async def set_back_beat(redis: RedisClient) -> None:
+    await redis.decr(BEAT)
+
+
+async def earlier_incarnation(redis: RedisClient) -> None:
+    for key in VERSIONS:
+        await redis.set(key, "4-abcdefgh:3")
+
+
+async def other_incarnation_of_the_same_number(redis: RedisClient) -> None:
+    for key in VERSIONS:
+        await redis.set(key, "5-abcdefgh:0")
+
+
+SET_BACK = [set_back_stream, set_back_count, lose_stream, set_back_beat, earlier_incarnation, other_incarnation_of_the_same_number]
+
+
+@pytest.mark.parametrize("set_back", SET_BACK)
+@pytest.mark.parametrize("step", ["admit", "watch"])
+def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_back: Callable[[Any], Awaitable[None]], step: str) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        history = History()
+        await history.watch(pipeline.call)
+        await history.watch(pipeline.call)
+        await set_back(redis)
+        if step == "watch" and set_back is set_back_beat:
+            # This step moves the beat on by itself first.
+            await set_back(redis)
+        await getattr(history, step)(pipeline.call)
+        assert await versions(redis) == 16 * [None]
+
+    play(redis_server, story)
+
+
+def test_data_that_only_grew_keeps_its_versions(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        history = History()
+        before = await versions(redis)
+        await history.watch(pipeline.call)
+        await redis.xdel(STREAMS[3], "7-1", "7-2")
+        await redis.xadd(STREAMS[4], {"e": "x"})
+        await redis.bgrewriteaof()
+        await history.admit(pipeline.call)
+        await history.watch(pipeline.call)
+        assert await versions(redis) == before
+
+    play(redis_server, story)
+
+
+def test_marks_end_with_their_incarnation(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        history = History()
+        await history.watch(pipeline.call)
+        await redis.flushall()
+        assert await Mirror(redis).build([], 6, "identity") is not None
+        before = await versions(redis)
+        await history.admit(pipeline.call)
+        await history.watch(pipeline.call)
+        assert await versions(redis) == before
+        assert history.number == 6
+
+    play(redis_server, story)
+
+
+def test_whoever_saw_nothing_yet_waits_until_a_writer_vouched(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        mirror = Mirror(redis)
+        run_id = (await take_survey(pipeline.call)).run_id
+        await mirror.vouch("an earlier process")
+        with pytest.raises(Unavailable, match="No writer has compared"):
+            await History().admit(pipeline.call)
+        later = History()
+        later.recall(4, {BEAT.decode(): StreamMark("0-0", 99)})
+        with pytest.raises(Unavailable, match="No writer has compared"):
+            await later.admit(pipeline.call)
+        knowing = History()
+        await knowing.watch(pipeline.call)
+        await knowing.admit(pipeline.call)
+        await mirror.vouch(run_id)
+        await History().admit(pipeline.call)
+        await mirror.vouch("an earlier process")
+        await mirror.drop()
+        await History().admit(pipeline.call)
+
+    play(redis_server, story)
+
+
+def test_a_version_that_cannot_be_read_is_not_served(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        await redis.set(HOME_VERSION, "garbage")
+        for step in (History().admit, History().watch):
+            with pytest.raises(Unavailable, match="cannot be read"):
+                await step(pipeline.call)
+
+    play(redis_server, story)
+
+
+def test_a_pipeline_is_not_given_to_callers_before_it_is_admitted(redis_server: RedisServer) -> None:
+    @asynccontextmanager
+    async def judged(history: History) -> Any:
+        pipeline = Pipeline(address_of(settings_of(redis_server.port)), 2.0, history.admit)
+        pipeline.start()
+        try:
+            yield pipeline
+        finally:
+            await pipeline.close()
+
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        run_id = (await take_survey(pipeline.call)).run_id
+        await Mirror(redis).vouch("an earlier process")
+        async with judged(History()) as waiting, kept_connected(redis_server.port) as other:
+            await until(lambda: other.silent_since is None, "a connection without judgement is up")
+            assert waiting.silent_since is not None
+            with pytest.raises(Unavailable):
+                await waiting.ask_version()
+            await Mirror(redis).vouch(run_id)
+            await until(lambda: waiting.silent_since is None, "the connection is admitted")
+            assert Version.parse(await answer(waiting.ask_version())).number == 5
+
+    play(redis_server, story)
