@@ -56,6 +56,17 @@ class Settings(BaseSettings):
 
     ready_grace_seconds: float = Field(2.0, ge=0, le=60, description="`/ready` turns 503 once Redis has been out of reach for this long.")
     drain_seconds: float = Field(5.0, ge=0, le=300, description="How long a stopping instance goes on listening with `/ready` red.")
+    max_in_flight: int = Field(1000, ge=1, le=100000, description="Requests that one worker works on at once; more wait for their turn.")
+    queue_wait_ms: int = Field(
+        100, ge=1, le=10000, description="Longest that a request waits for its turn; then it is refused with 429 `slow_down`."
+    )
+    backlog_limit: int | None = Field(
+        None,
+        ge=1,
+        description="Entries not yet in the record store at which `/token` and `/ott` answer 429. By default a quarter of Redis's "
+        "memory (`maxmemory`, else the machine's) at 256 bytes an entry: a million entries a GiB, or 17 minutes of database outage "
+        "at 1000 tokens a second.",
+    )
     keep_alive_seconds: int = Field(
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
     )

@@ -35,6 +35,8 @@ PACKAGES = ("authsvc.live", "authsvc.records", "authsvc.http", "authsvc.commands
 """Their modules stand on one floor and may import each other."""
 
 SAME_FLOOR = {
+    ("authsvc.admission", "authsvc.metrics"): "what is let in and what is refused is counted",
+    ("authsvc.admission", "authsvc.promise"): "a request waits for its turn as it waits for a reply",
     ("authsvc.settings", "authsvc.errors"): "a bad setting is an OperatorError",
 }
 

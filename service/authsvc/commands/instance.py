@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from time import monotonic
 
 import structlog
 
+from authsvc.admission import Admission
 from authsvc.credentials import TokenKeys
 from authsvc.errors import Unavailable
 from authsvc.http.app import create_pages
 from authsvc.http.asgi import Front, Receive, Scope, Send
 from authsvc.http.handlers import Handlers
 from authsvc.http.management import Management
+from authsvc.http.protocol import WorkerState
 from authsvc.live.connect import address_of, connect_redis
 from authsvc.live.directory import Directory
 from authsvc.live.history import History
 from authsvc.live.pipeline import Pipeline
+from authsvc.live.survey import Survey
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts, Metrics
 from authsvc.settings import Settings
@@ -35,18 +39,25 @@ class Instance:
         self._keys = TokenKeys(settings.issuing_key(), settings.accepted_keys())
         self._counts = Counts()
         self._metrics = Metrics(self._counts)
+        self.admission = Admission(self._counts, settings.max_in_flight, settings.queue_wait_ms / 1000, settings.backlog_limit)
         self._history = History()
         self.draining = False
+
+    @property
+    def management_port(self) -> int:
+        """Port of the management socket."""
+        return self._settings.management_port
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry point."""
         if scope["type"] == "http":
             await self._front(scope, receive, send)
         elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._lifespan(scope, receive, send)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        scope["state"]["worker"] = WorkerState(self.admission, self._counts, self.management_port)
         self._start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -56,15 +67,16 @@ class Instance:
     def _start(self) -> None:
         settings = self._settings
         self._redis = connect_redis(settings)
-        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000, self._history.admit)
+        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000, self._history.admit, self._counts.redis.add)
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         self._front = Front(
-            Handlers(tokens),
+            Handlers(tokens, self.admission),
             create_pages(settings.issuer),
             Management(self._not_ready, self._metrics.render),
             settings.management_port,
             self._counts,
+            self.admission,
             settings.access_log,
         )
         self._pipeline.start()
@@ -76,6 +88,7 @@ class Instance:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        self._metrics.fold()
         await self._directory.close()
         await self._pipeline.close()
         await self._redis.aclose()
@@ -91,12 +104,18 @@ class Instance:
         while True:
             # An error was logged where the connection failed, and shows in redis_up.
             with contextlib.suppress(Unavailable):
-                await self._history.watch(self._pipeline.call)
+                self._show(await self._history.watch(self._pipeline.call))
             await asyncio.sleep(TICK_SECONDS)
+
+    def _show(self, survey: Survey) -> None:
+        self.admission.see_backlog(survey.backlog_entries, survey.memory_limit_bytes)
+        self._metrics.token_keys.set(survey.token_keys)
+        self._metrics.backlog_entries.set(survey.backlog_entries)
+        self._metrics.backlog_age_seconds.set(survey.backlog_age_seconds)
 
     def _silent_seconds(self) -> float:
         since = self._pipeline.silent_since
-        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+        return 0.0 if since is None else monotonic() - since
 
     def _not_ready(self) -> str | None:
         if self.draining:

@@ -26,12 +26,16 @@ from uvicorn_worker import UvicornWorker
 from authsvc import logs
 from authsvc.commands.instance import Instance
 from authsvc.errors import OperatorError
+from authsvc.http.listener import Listener
+from authsvc.http.protocol import WireProtocol
+from authsvc.metrics import MULTIPROCESS_DIRECTORY
 from authsvc.settings import Settings
 
 BACKLOG = 4096
 REQUEST_MARGIN_SECONDS = 5
 """Beyond the drain: time for requests in flight before a worker is killed."""
-_METRICS_DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+NEWCOMER_SECONDS = 1.0
+"""At the end of the drain: how long a connection without a request may still bring its first."""
 _PR_SET_PDEATHSIG = 1
 _CLOSE = (b"connection", b"close")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
@@ -61,13 +65,54 @@ class JsonLogger(Logger):  # type: ignore[misc]
 
 
 class DrainingServer(Server):
-    """On SIGTERM readiness turns red at once, and listening ends only after the drain."""
+    """On SIGTERM readiness turns red at once, and listening ends only after the drain; whoever had connected is answered."""
 
     def __init__(self, config: Config, instance: Instance, drain_seconds: float) -> None:
         super().__init__(config)
         self._instance = instance
         self._drain_seconds = drain_seconds
         self._drained_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn starts, but with listeners that can pause and be emptied."""
+        assert sockets is not None, "gunicorn hands over the sockets"
+        await super().startup(sockets=[])
+        if self.should_exit:
+            return
+        public = []
+        for listening in sockets:
+            listener = Listener(listening, self._make_protocol)
+            self.servers.append(listener)  # type: ignore[arg-type] # uvicorn only closes them
+            if listening.getsockname()[1] == self._instance.management_port:
+                continue
+            public.append(listener)
+
+        def on_pressure(pressed: bool) -> None:
+            for listener in public:
+                if pressed:
+                    listener.pause()
+                else:
+                    listener.resume()
+
+        self._instance.admission.on_pressure = on_pressure
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners, give those who came last the time to ask, and let uvicorn finish."""
+        listeners: list[Listener] = self.servers  # type: ignore[assignment]
+        for listener in listeners:
+            listener.close()
+        for listener in listeners:
+            await listener.wait_closed()
+        newcomers: list[WireProtocol] = list(self.server_state.connections)  # type: ignore[arg-type]
+        deadline = time.monotonic() + NEWCOMER_SECONDS
+        while any(newcomer.is_new for newcomer in newcomers) and time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(0.01)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Called in a signal handler; a second signal, or any other than SIGTERM, ends at once."""
@@ -119,13 +164,13 @@ def _die_with_master(worker: Any) -> None:
 
 
 def _forget_worker(arbiter: Any, worker: Any) -> None:
-    if _METRICS_DIRECTORY in os.environ:
+    if MULTIPROCESS_DIRECTORY in os.environ:
         multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
 
 
 def _forget_metrics(arbiter: Any) -> None:
-    if _METRICS_DIRECTORY in os.environ:
-        shutil.rmtree(os.environ[_METRICS_DIRECTORY])
+    if MULTIPROCESS_DIRECTORY in os.environ:
+        shutil.rmtree(os.environ[MULTIPROCESS_DIRECTORY])
 
 
 class InstanceServer(BaseApplication):  # type: ignore[misc]
@@ -176,9 +221,9 @@ def serve(settings: Settings) -> None:
     settings.issuing_key()
     for host, port in ((settings.host, settings.port), (settings.management_host, settings.management_port)):
         _check_port(host, port)
-    if worker_count(settings.workers) > 1 and _METRICS_DIRECTORY not in os.environ:
+    if worker_count(settings.workers) > 1 and MULTIPROCESS_DIRECTORY not in os.environ:
         # prometheus-client looks at this when it is imported, so the command begins again with it set.
-        os.environ[_METRICS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")
+        os.environ[MULTIPROCESS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")
         os.execv(sys.executable, [sys.executable, "-m", "authsvc", "serve"])  # noqa: S606 - no shell is wanted
     log.info("serving", public=f"{settings.host}:{settings.port}", management=f"{settings.management_host}:{settings.management_port}")
     InstanceServer(settings).run()

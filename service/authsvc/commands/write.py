@@ -43,17 +43,27 @@ class WriterMetrics:
     """The writer's registry."""
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.rows = Counter("record_writer_rows", "Rows written to the record store.", registry=registry)
         self.poison = Counter("record_writer_poison", "Entries set aside as unwritable.", registry=registry)
         self.batch_seconds = Histogram("record_writer_batch_seconds", "Time of one batch, with its commit.", registry=registry)
         self.backlog_entries = Gauge("record_backlog_entries", "Entries of the streams not written yet.", registry=registry)
         self.backlog_age_seconds = Gauge("record_backlog_age_seconds", "Age of the oldest entry not written yet.", registry=registry)
+        self.poison_entries = Gauge("record_poison_entries", "Entries set aside that are still kept in Redis.", registry=registry)
+        self.connections_open = Gauge("db_connections_open", "Connections to the record store.", registry=registry)
+        self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
         self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
+
+    def show(self, survey: Survey) -> None:
+        """Take over what a look at Redis showed."""
+        self.backlog_entries.set(survey.backlog_entries)
+        self.backlog_age_seconds.set(survey.backlog_age_seconds)
+        self.poison_entries.set(survey.poison_entries)
+        self.redis_up.set(1)
 
     def render(self) -> bytes:
         """The text format."""
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)
 
 
 async def write(settings: Settings) -> None:
@@ -199,10 +209,10 @@ class Housekeeping:
         metrics.rows.inc(counts.rows - self._folded_rows)
         metrics.poison.inc(counts.poison - self._folded_poison)
         self._folded_rows, self._folded_poison = counts.rows, counts.poison
-        survey = await self._survey()
-        metrics.backlog_entries.set(survey.backlog_entries)
-        metrics.backlog_age_seconds.set(survey.backlog_age_seconds)
-        metrics.redis_up.set(1)
+        connections = self._store.connections()
+        metrics.connections_open.set(connections.open)
+        metrics.connections_idle.set(connections.idle)
+        metrics.show(await self._survey())
 
     async def _purge(self) -> None:
         if not await self._store.take_lease("purge", self._holder, self._settings.purge_interval_seconds):

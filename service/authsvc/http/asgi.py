@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from itertools import chain
+from time import monotonic
 from typing import Any
 
 import structlog
 
+from authsvc.admission import Admission
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, NotFound, Refusal, ServerError
 from authsvc.http.handlers import Handler, Handlers
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, Request, accepted_request_id
@@ -43,6 +45,7 @@ class Front:
         management: ASGIApp,
         management_port: int,
         counts: Counts,
+        admission: Admission,
         access_log: bool,
     ) -> None:
         self._hot: dict[str, tuple[str, tuple[str, ...], Handler]] = {
@@ -57,6 +60,7 @@ class Front:
         self._management = management
         self._management_port = management_port
         self._counts = counts
+        self._admission = admission
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +87,7 @@ class Front:
                 has_body = b"content-length" in headers or b"transfer-encoding" in headers
                 body = await _read_body(receive) if has_body else b""
                 query, authorization, content_type = scope["query_string"], headers.get(b"authorization"), headers.get(b"content-type")
-                response = await handler(Request(method, query, authorization, content_type, body))
+                response = await self._handle(scope, handler, Request(method, query, authorization, content_type, body))
         except Refusal as refusal:
             response = refused(refusal, request_id)
         except _Disconnected:
@@ -91,11 +95,23 @@ class Front:
         except Exception:
             log.exception("a request failed", endpoint=endpoint, request_id=request_id.decode("ascii"))
             response = refused(ServerError("This is a defect of the service; its log has the details."), request_id)
-        await self._answer(send, endpoint, response, request_id)
+        await self._answer(scope, send, endpoint, response, request_id)
 
-    async def _answer(self, send: Send, endpoint: str, response: Response, request_id: bytes) -> None:
+    async def _handle(self, scope: Scope, handler: Handler, request: Request) -> Response:
+        """Work on a whole request, when it is its turn."""
+        turn = self._admission.enter(_arrival(scope))
+        if turn is not None:
+            await turn
+        try:
+            return await handler(request)
+        finally:
+            # Not later: whoever reads his answer slowly takes no place.
+            self._admission.leave()
+
+    async def _answer(self, scope: Scope, send: Send, endpoint: str, response: Response, request_id: bytes) -> None:
         status = response.status
         self._counts.requests[endpoint, status] += 1
+        self._counts.durations[endpoint].add(monotonic() - _arrival(scope))
         if self._access_log:
             log.info("request", endpoint=endpoint, status=status, request_id=request_id.decode("ascii"))
         await send({"type": "http.response.start", "status": status, "headers": framed(response, request_id)})
@@ -105,10 +121,17 @@ class Front:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self._counts.requests["other", message["status"]] += 1
+                self._counts.durations["other"].add(monotonic() - _arrival(scope))
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
         await self._pages({**scope, "method": "GET"}, receive, send_with_id)
+
+
+def _arrival(scope: Scope) -> float:
+    """When the request was whole, which our protocol tells; now, under another server."""
+    arrived: float = scope["state"].get("arrived") or monotonic()
+    return arrived
 
 
 def _check_head(scope: Scope, headers: dict[bytes, bytes]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from authsvc.admission import Admission
 from authsvc.credentials import base64url
 from authsvc.errors import CredentialsMissing, InvalidRequest, InvalidScope, UnsupportedGrantType
 from authsvc.http.request import Request, scopes
@@ -26,8 +27,9 @@ REVOKED = ok(b'{"message":"Token revoked"}')
 class Handlers:
     """The hot endpoints over the token rules."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, admission: Admission) -> None:
         self._tokens = tokens
+        self._admission = admission
 
     async def token(self, request: Request) -> Response:
         """`POST /token`: an access token for the client (RFC 6749, 4.4)."""
@@ -38,6 +40,7 @@ class Handlers:
         return await self._issue(request, Kind.ONE_TIME)
 
     async def _issue(self, request: Request, kind: Kind) -> Response:
+        self._admission.check_backlog()
         request.query_parameters()
         parameters = request.parameters()
         grant_type = parameters.get("grant_type")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from authsvc.admission import Admission
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, new_request_id
 from authsvc.http.response import Header, framed, refused
+from authsvc.metrics import Counts
 
 LINGER_SECONDS = 1.0
 """How long we drop what a refused client still sends: closing with bytes unread resets the connection and loses our answer."""
@@ -21,6 +23,14 @@ _LONGEST_HEAD = MAX_HEADER_BYTES + MAX_BODY_BYTES
 """Bytes of an unfinished head that are kept; some may belong to the body of the request before."""
 _LONGEST_BODY = 8 * MAX_BODY_BYTES
 """Bytes on the wire of an unfinished body: the most that 16 KiB can take in chunks of one byte, and some for trailers."""
+
+
+class WorkerState(NamedTuple):
+    """What the connections of a worker share with its application: `worker` of the lifespan's state."""
+
+    admission: Admission
+    counts: Counts
+    management_port: int
 
 
 class WireProtocol(HttpToolsProtocol):
@@ -32,9 +42,20 @@ class WireProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         self._at_work: RequestResponseCycle | None = None
         self._ending = False
+        self._admission: Admission | None = None
+        self._arrived = 0.0
+        self._unread: list[bytes] = []
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is open and has not brought a whole request yet."""
+        return self.parser is not None and not self.transport.is_closing() and (self.cycle is None or self._in_head)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         super().connection_made(transport)
+        state: WorkerState = self.app_state["worker"]
+        if self.server is None or self.server[1] != state.management_port:
+            self._admission = state.admission
         self._expect_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -44,6 +65,28 @@ class WireProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        admission = self._admission
+        if admission is not None:
+            if self._unread:
+                self._unread.append(data)
+                return
+            self._arrived = admission.arrival()
+            if admission.closed:
+                self._unset_keepalive_if_required()
+                self._unread.append(data)
+                self.transport.pause_reading()
+                admission.leave_unread(self._read_on)
+                return
+        self._feed(data)
+
+    def _read_on(self) -> None:
+        """Go on with what was left unread; it keeps the time at which it arrived."""
+        data, self._unread = b"".join(self._unread), []
+        if data and not self.transport.is_closing():
+            self.transport.resume_reading()
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         if self._ending:
             return
         self._unset_keepalive_if_required()
@@ -85,6 +128,11 @@ class WireProtocol(HttpToolsProtocol):
     def _expect_more(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def shutdown(self) -> None:
+        """The instance stops: what was left unread is answered, and the connection closed after the last answer that is owed."""
+        self._read_on()
+        super().shutdown()
+
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a boolean: whether to stay open
         """A client that only stopped sending still gets the answers to all that it asked."""
         return self._finish_owed()
@@ -99,6 +147,17 @@ class WireProtocol(HttpToolsProtocol):
         self._in_head = False
         # Trailers are reported as headers are, but must not become any (RFC 9110, 6.5.1): they go to a list of their own.
         self.headers = []
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        # A slow sender has not waited for us: its request arrived when it was whole.
+        self.cycle.scope["state"]["arrived"] = self._arrived
+
+    def on_response_complete(self) -> None:
+        if self.pipeline and self._admission is not None:
+            # Nor has one that stood behind another of its own connection.
+            self.pipeline[-1][0].scope["state"]["arrived"] = self._admission.arrival()
+        super().on_response_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._at_work = cycle
@@ -131,6 +190,8 @@ class WireProtocol(HttpToolsProtocol):
             bad.message_event.set()
         if bad is None or not bad.response_started:
             self.transport.write(_answer(refusal, self.server_state.default_headers))
+            state: WorkerState = self.app_state["worker"]
+            state.counts.requests["other", refusal.status] += 1
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)

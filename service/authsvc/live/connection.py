@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, cast
 
 import hiredis
@@ -110,21 +111,24 @@ def translate(error: hiredis.ReplyError) -> Unavailable:
 class Connection(asyncio.Protocol):
     """One socket to Redis: orders calls, batches writes, and fails all that wait when anything is wrong."""
 
-    def __init__(self, timeout_seconds: float, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, timeout_seconds: float, on_lost: Callable[[], None], observe_seconds: Callable[[float], None] = lambda seconds: None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_seconds = timeout_seconds
         self._on_lost = on_lost
+        self._observe_seconds = observe_seconds
         self._reader = hiredis.Reader()
         self._waiting: deque[Call | _Batch] = deque()
         self._buffer: list[bytes] = []
         self._version: bytes | None = None
-        self._sent_at = self._loop.time()
+        self._sent_at = monotonic()
         self._check: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self.lost = False
         self.silent_from = 0.0
-        """Of a lost connection: loop time since which it had answered nothing."""
+        """Of a lost connection: monotonic time since which it had answered nothing."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio.Transport, but are none.
@@ -133,7 +137,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def unanswered_since(self) -> float | None:
-        """Loop time at which the oldest batch without a whole answer was sent; None when nothing is owed."""
+        """Monotonic time at which the oldest batch without a whole answer was sent; None when nothing is owed."""
         if not self._waiting:
             return None
         oldest = self._waiting[0]
@@ -149,7 +153,7 @@ class Connection(asyncio.Protocol):
             if not self._buffer:
                 self._loop.call_soon(self._flush)
                 self._buffer.append(VERSION_COMMAND)
-                self._waiting.append(_Batch(self._loop.time()))
+                self._waiting.append(_Batch(monotonic()))
             self._buffer.append(command)
             self._waiting.append(call)
 
@@ -174,6 +178,7 @@ class Connection(asyncio.Protocol):
         if isinstance(place, _Batch):
             self._waiting.popleft()
             self._sent_at = place.sent_at
+            self._observe_seconds(monotonic() - place.sent_at)
             # An error in place of the version (LOADING, say) is no version: everyone who depends on it gets 503.
             self._version = reply if isinstance(reply, bytes) else None
             return
@@ -192,7 +197,7 @@ class Connection(asyncio.Protocol):
         """Give up for callers who waited too long, and give up the connection when its head is stuck."""
         if self.lost:
             return
-        sent_at, now = self._sent_at, self._loop.time()
+        sent_at, now = self._sent_at, monotonic()
         for place in list(self._waiting):
             if isinstance(place, _Batch):
                 sent_at = place.sent_at
@@ -222,7 +227,7 @@ class Connection(asyncio.Protocol):
         if self.lost:
             return
         self.lost = True
-        self.silent_from = self.unanswered_since or self._loop.time()
+        self.silent_from = self.unanswered_since or monotonic()
         if reason != "closed":
             log.warning("connection to redis lost", reason=reason, waiting=len(self._waiting))
         if self._check is not None:

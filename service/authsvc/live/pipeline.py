@@ -7,6 +7,7 @@ import contextlib
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from time import monotonic
 
 import structlog
 
@@ -40,8 +41,13 @@ class Pipeline:
         address: Address,
         timeout_seconds: float = 1.0,
         admit: Callable[[Ask], Awaitable[None]] | None = None,
+        observe_seconds: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        """`admit` judges each new connection before callers get it; Unavailable from it means to try another one later."""
+        """`admit` judges each new connection before callers get it; Unavailable from it means to try another one later.
+
+        `observe_seconds` is told how long each batch waited for its first reply.
+        """
+        self._observe_seconds = observe_seconds
         self._address = address
         self._admit = admit
         self._timeout_seconds = timeout_seconds
@@ -52,14 +58,14 @@ class Pipeline:
 
     @property
     def silent_since(self) -> float | None:
-        """Loop time since which Redis has answered nothing of what it was asked; None while it owes nothing."""
+        """Monotonic time since which Redis has answered nothing of what it was asked; None while it owes nothing."""
         if self._down_since is not None or self._connection is None:
             return self._down_since
         return self._connection.unanswered_since
 
     def start(self) -> None:
         """Connect in the background and stay connected."""
-        self._down_since = asyncio.get_running_loop().time()
+        self._down_since = monotonic()
         self._keeper = asyncio.create_task(self._keep_connected())
 
     async def connect(self) -> None:
@@ -105,14 +111,13 @@ class Pipeline:
             self._connection.send(command, call)
 
     async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
         failures = 0
         while True:
             try:
                 self._connection = await self._connect()
             except (OSError, TimeoutError, Unavailable) as error:
                 if self._down_since is None:
-                    self._down_since = loop.time()
+                    self._down_since = monotonic()
                 if failures == 0:
                     log.warning("redis is out of reach", error=str(error) or type(error).__name__)
                 await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
@@ -131,7 +136,7 @@ class Pipeline:
         address, timeout = self._address, self._timeout_seconds
         async with asyncio.timeout(2 * timeout):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(timeout, lost.set),
+                lambda: Connection(timeout, lost.set, self._observe_seconds),
                 address.host,
                 address.port,
                 ssl=address.tls,

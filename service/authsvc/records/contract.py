@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
 
@@ -19,6 +19,13 @@ class ClientMissing(Exception):
     """There is no client of this id."""
 
 
+class Connections(NamedTuple):
+    """Connections of one process to the record store: those that are open, and those of them that nobody uses now."""
+
+    open: int
+    idle: int
+
+
 class RecordStore(Protocol):
     """The system of record. Every method may raise RecordsUnavailable (worth trying again) or OperatorError (is not).
 
@@ -31,6 +38,9 @@ class RecordStore(Protocol):
 
     async def close(self) -> None:
         """Release everything; MUST be safe to call twice."""
+
+    def connections(self) -> Connections:
+        """How many connections there are at this moment. MUST NOT ask the database."""
 
     async def identity(self) -> str:
         """The random identity that the first migration made. MUST never change and MUST differ between databases."""

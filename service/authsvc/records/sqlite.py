@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
-from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing
+from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections
 from authsvc.records.sqlite_file import URL_SCHEME, connect, driver_errors, has_current_schema
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
@@ -87,7 +87,11 @@ def _in_thread(method: Callable[Concatenate[SqliteStore, P], R]) -> Callable[Con
     """Make a blocking method of the store one to be awaited."""
 
     async def call(store: SqliteStore, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        return await asyncio.get_running_loop().run_in_executor(store._thread, functools.partial(method, store, *args, **kwargs))
+        store._calls += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(store._thread, functools.partial(method, store, *args, **kwargs))
+        finally:
+            store._calls -= 1
 
     functools.update_wrapper(call, method)
     return call
@@ -102,6 +106,12 @@ class SqliteStore:
         self._call_timeout_seconds = call_timeout_seconds
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._calls = 0
+
+    def connections(self) -> Connections:
+        """The one connection, if it is there; idle while no call is under way."""
+        opened = 0 if self._connection is None else 1
+        return Connections(opened, opened if self._calls == 0 else 0)
 
     @_in_thread
     def open(self) -> None:

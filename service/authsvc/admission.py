@@ -1,0 +1,147 @@
+"""Admission: how many requests a worker has in flight, how long one may wait for its turn, and which are refused instead.
+
+A request is in flight from when it is whole until its answer is known: slow senders and readers take no place. When all
+places are taken, connections are not read and none is accepted, so what waits waits with its sender; what was read already
+waits its turn in order, and is refused after the queue wait. Of those that waited unread that long, a share is refused
+too, so that clients learn to slow down; no more than a share, for a refusal costs what an answer to another could use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+
+from authsvc.errors import SlowDown
+from authsvc.metrics import Counts
+from authsvc.promise import Promise
+
+REFUSED_SHARE = 0.25
+"""Late requests refused for each one that is worked on."""
+_MOST_REFUSALS_SAVED = 50.0
+BYTES_PER_ENTRY = 256
+"""Redis memory that one stream entry is taken for, its share of the stream's nodes included (`scripts/bench memory` measures it)."""
+BACKLOG_MEMORY_SHARE = 0.25
+"""Share of Redis's memory that the backlog may fill unless a limit is set."""
+
+
+class Admission:
+    """The places of one worker. `max_in_flight` requests are worked on at once; none waits longer than `queue_wait_seconds`."""
+
+    def __init__(self, counts: Counts, max_in_flight: int, queue_wait_seconds: float, backlog_limit: int | None = None) -> None:
+        self._counts = counts
+        self._max_in_flight = max_in_flight
+        self._queue_wait_seconds = queue_wait_seconds
+        self._backlog_limit = backlog_limit
+        self._queue: deque[tuple[float, Promise[None]]] = deque()
+        self._unread: deque[Callable[[], None]] = deque()
+        self._turn_began: float | None = None
+        # Only a worker that was full all that time refuses what is late: one that just got no CPU catches up.
+        self._full_since: float | None = None
+        self._refusals = _MOST_REFUSALS_SAVED
+        self._backlog_full = False
+        self._expiring: asyncio.TimerHandle | None = None
+        self.on_pressure: Callable[[bool], None] = lambda pressed: None
+        """Told when connections begin to wait unread (true) and when the last was read (false)."""
+
+    def arrival(self) -> float:
+        """When the bytes now being read may have arrived: the beginning of this turn of the event loop."""
+        if self._turn_began is None:
+            self._turn_began = monotonic()
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return self._turn_began
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more should be read now: every place is taken, or this turn has read all that it can answer in time."""
+        return (
+            self._counts.in_flight >= self._max_in_flight
+            or bool(self._queue)
+            or (self._turn_began is not None and self._too_long_since(self._turn_began))
+        )
+
+    def leave_unread(self, resume: Callable[[], None]) -> None:
+        """Have `resume` called when there is room again; first come, first served."""
+        if not self._unread:
+            self.on_pressure(True)
+        self._unread.append(resume)
+        # There may be nothing in flight whose end would call them.
+        self.arrival()
+
+    def enter(self, arrived: float) -> Promise[None] | None:
+        """Take a place: at once (None), or when the promise is resolved. SlowDown, raised or in the promise, if it takes too long."""
+        if self._counts.in_flight < self._max_in_flight and not self._queue:
+            if self._full_since is not None and self._refusals >= 1 and self._too_long_since(max(arrived, self._full_since)):
+                self._refusals -= 1
+                raise self._refusal()
+            self._take()
+            return None
+        if self._too_long_since(arrived):
+            raise self._refusal()
+        turn: Promise[None] = Promise()
+        self._queue.append((arrived, turn))
+        if self._expiring is None:
+            self._expiring = asyncio.get_running_loop().call_later(self._queue_wait_seconds, self._expire)
+        return turn
+
+    def leave(self) -> None:
+        """Give the place back."""
+        self._counts.in_flight -= 1
+        if self._full_since is not None and not self._queue and not self._unread:
+            self._full_since = None
+        while self._queue and self._counts.in_flight < self._max_in_flight:
+            _, turn = self._queue.popleft()
+            self._take()
+            turn.resolve(None)
+        self._read_on()
+
+    def see_backlog(self, entries: int, memory_limit_bytes: int) -> None:
+        """Note how many entries wait to be written, and how much memory Redis has for everything."""
+        limit = self._backlog_limit
+        if limit is None:
+            limit = int(memory_limit_bytes * BACKLOG_MEMORY_SHARE / BYTES_PER_ENTRY)
+        self._backlog_full = entries >= limit
+
+    def check_backlog(self) -> None:
+        """SlowDown while so many entries wait to be written that no more tokens should be made."""
+        if self._backlog_full:
+            self._counts.shed["backlog"] += 1
+            raise SlowDown("Too many records wait to be written: try again after the time in Retry-After.")
+
+    def _take(self) -> None:
+        self._counts.in_flight += 1
+        if self._full_since is None and self._counts.in_flight >= self._max_in_flight:
+            self._full_since = monotonic()
+        self._refusals = min(self._refusals + REFUSED_SHARE, _MOST_REFUSALS_SAVED)
+
+    def _too_long_since(self, began: float) -> bool:
+        return monotonic() - began > self._queue_wait_seconds
+
+    def _refusal(self) -> SlowDown:
+        self._counts.shed["queue_wait"] += 1
+        return SlowDown("Too many requests: try again after the time in Retry-After.")
+
+    def _expire(self) -> None:
+        """Refuse those who waited too long."""
+        self._expiring = None
+        now = monotonic()
+        while self._queue and now - self._queue[0][0] >= self._queue_wait_seconds:
+            _, turn = self._queue.popleft()
+            turn.reject(self._refusal())
+        if self._queue:
+            wait = self._queue_wait_seconds - (now - self._queue[0][0])
+            self._expiring = asyncio.get_running_loop().call_later(wait, self._expire)
+        self._read_on()
+
+    def _end_turn(self) -> None:
+        self._turn_began = None
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._unread:
+            return
+        while self._unread and not self.closed:
+            self._unread.popleft()()
+        if not self._unread:
+            self.on_pressure(False)

@@ -1,0 +1,70 @@
+"""The listener: accepts the connections of one socket, can stop for a while, and leaves none behind when it closes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import structlog
+
+ACCEPTED_AT_ONCE = 64
+"""Connections accepted in one turn of the event loop, so that those that are open already get theirs."""
+FULL_SECONDS = 0.1
+"""How long accepting pauses when the process has no file descriptor left."""
+
+log = structlog.get_logger(__name__)
+
+
+class Listener:
+    """Stands in for an asyncio server, which can neither pause nor be emptied."""
+
+    def __init__(self, listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._listening = listening
+        self._make_protocol = make_protocol
+        self._arriving: set[asyncio.Task[object]] = set()
+        self._closed = False
+        listening.setblocking(False)
+        self.resume()
+
+    def pause(self) -> None:
+        """Leave new connections to the kernel's queue, and to other workers on the same socket."""
+        self._loop.remove_reader(self._listening)
+
+    def resume(self) -> None:
+        """Accept again."""
+        if not self._closed:
+            self._loop.add_reader(self._listening, self._accept, ACCEPTED_AT_ONCE)
+
+    def close(self) -> None:
+        """Stop listening. What the kernel had accepted by now is taken first: closing the socket would reset it."""
+        if not self._closed:
+            self.pause()
+            self._closed = True
+            self._accept(1 << 20)
+            self._listening.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until every connection accepted so far has its protocol."""
+        await asyncio.gather(*self._arriving)
+
+    def _accept(self, most: int) -> None:
+        for _ in range(most):
+            try:
+                connection, _ = self._listening.accept()
+            except BlockingIOError:
+                return
+            except ConnectionAbortedError:
+                # It was gone before it was accepted.
+                continue
+            except OSError as error:
+                log.error("a connection cannot be accepted", error=str(error))
+                self.pause()
+                self._loop.call_later(FULL_SECONDS, self.resume)
+                return
+            connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            arriving = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+            self._arriving.add(arriving)
+            arriving.add_done_callback(self._arriving.discard)
