@@ -70,6 +70,14 @@ def migrate(
         typer.echo("The schema is up to date.")
 
 
+@app.command()
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Try Redis, the record store, keys and clocks, and say a sentence of each; exit 1 if something is wrong."""
+    from authsvc.commands.check import check as run_check
+
+    asyncio.run(run_check(read_settings(), as_json))
+
+
 def _configured() -> Settings:
     settings = read_settings()
     logs.configure(settings.log_level)

@@ -1,0 +1,186 @@
+"""`authsvc check`: every dependency is tried, and each gets a sentence, with the fix where something is wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import NamedTuple
+
+import typer
+
+from authsvc import logs
+from authsvc.errors import OperatorError, Unavailable
+from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.forms import Malformed
+from authsvc.live.mirror import Mirror
+from authsvc.live.pipeline import Pipeline
+from authsvc.live.server import Server, inspect_server
+from authsvc.live.survey import Survey, take_survey
+from authsvc.records.connect import connect_store
+from authsvc.records.contract import RecordStore
+from authsvc.settings import Settings
+
+SLOW_SYNC_SECONDS = 0.005
+CLOCK_SECONDS = 2.0
+MEMORY_SHARE = 0.8
+OLD_BACKLOG_SECONDS = 60.0
+_OLDEST_REDIS = 7
+
+
+class State(StrEnum):
+    """How bad it is: a warning is worth a look, a failure breaks a promise or the service."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILURE = "failure"
+
+
+class Finding(NamedTuple):
+    """What was found of one part, in a sentence that says what to do if something must be done."""
+
+    part: str
+    state: State
+    sentence: str
+
+
+async def check(settings: Settings, as_json: bool) -> None:
+    """Print a finding for each part as it is tried; OperatorError at the end if any is a failure."""
+    logs.configure("error")
+    findings = []
+    async for finding in findings_of(settings):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(f"{finding.state.value:<8} {finding.part:<12} {finding.sentence}")
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings]))
+    failed = [finding.part for finding in findings if finding.state is State.FAILURE]
+    if failed:
+        raise OperatorError(f"Not well: {', '.join(failed)}.")
+
+
+async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
+    """Try one part after the other; a part that needs another that failed is left out."""
+    yield _keys(settings)
+    redis = connect_redis(settings)
+    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
+    try:
+        identity = ""
+        began = time.perf_counter()
+        try:
+            await store.open()
+            identity = await store.identity()
+        except OperatorError as error:
+            yield Finding("records", State.FAILURE, f"{str(error).rstrip('.')}: AUTH_RECORDS_URL must lead to the record store.")
+        else:
+            yield Finding("records", State.OK, f"The record store answers in {(time.perf_counter() - began) * 1000:.1f} ms.")
+        try:
+            server = await inspect_server(redis)
+        except Unavailable as error:
+            yield Finding("redis", State.FAILURE, f"{error.description.rstrip('.')}: AUTH_REDIS_URL must lead to the shared store.")
+            return
+        for finding in _server(server):
+            yield finding
+        async for finding in _contents(settings, redis, store, identity):
+            yield finding
+    finally:
+        await store.close()
+        await redis.aclose()
+
+
+def _keys(settings: Settings) -> Finding:
+    try:
+        keys = settings.accepted_keys()
+    except OperatorError as error:
+        return Finding("keys", State.FAILURE, str(error))
+    also = "" if len(keys) == 1 else " and one more is accepted: drop it when the longest lifetime is over"
+    return Finding("keys", State.OK, f"The issuing key is set{also}.")
+
+
+def _server(server: Server) -> list[Finding]:
+    """What the shared store is, and how it keeps data."""
+    major = server.version.partition(".")[0]
+    old = server.name == "Redis" and major.isdigit() and int(major) < _OLDEST_REDIS
+    answers = f"{server.name} {server.version} answers in {server.answer_seconds * 1000:.1f} ms"
+    findings = [
+        Finding("redis", State.FAILURE, f"{answers}, but Redis {_OLDEST_REDIS} or Valkey is needed: upgrade it.")
+        if old
+        else Finding("redis", State.OK, f"{answers}.")
+    ]
+    findings.append(Finding("persistence", *_persistence(server)))
+    sync = f"A write takes {server.write_seconds * 1000:.1f} ms longer than a read"
+    findings.append(
+        Finding("disk", State.WARNING, f"{sync}, and that is part of every answer: use a faster volume.")
+        if server.write_seconds > SLOW_SYNC_SECONDS
+        else Finding("disk", State.OK, f"{sync}.")
+    )
+    findings.append(Finding("memory", *_memory(server)))
+    skew = f"Redis's clock is {abs(server.clock_ahead_seconds):.1f} s {'ahead of' if server.clock_ahead_seconds > 0 else 'behind'} this one"
+    findings.append(
+        Finding("clock", State.WARNING, f"{skew}: tokens end by Redis's, but `iat` and `exp` are told by ours; run NTP on both.")
+        if abs(server.clock_ahead_seconds) > CLOCK_SECONDS
+        else Finding("clock", State.OK, f"{skew}.")
+    )
+    return findings
+
+
+def _persistence(server: Server) -> tuple[State, str]:
+    if not server.last_write_ok:
+        return State.FAILURE, "The last write of the append-only file failed: make room on the volume."
+    if server.append_only == "" or server.sync_policy == "":
+        return State.WARNING, "The server does not tell how it persists: make sure that it has `appendonly yes` and `appendfsync always`."
+    if server.append_only != "yes":
+        return State.FAILURE, "Nothing is persisted, so a restart loses every token: set `appendonly yes`."
+    if server.sync_policy == "always":
+        return State.OK, "Every write is on disk before it is answered."
+    lost = "up to two seconds of answered tokens" if server.sync_policy == "everysec" else "answered tokens"
+    return State.WARNING, f"`appendfsync {server.sync_policy}` loses {lost} when the process is killed: set `always`, or accept that."
+
+
+def _memory(server: Server) -> tuple[State, str]:
+    if server.eviction_policy not in ("", "noeviction"):
+        return State.FAILURE, f"`maxmemory-policy {server.eviction_policy}` ends tokens before their time: set `noeviction`."
+    used = f"{server.memory_bytes >> 20} MiB are used"
+    if server.memory_limit_bytes == 0:
+        return State.WARNING, f"{used} without a limit, so the machine may run out: set `maxmemory`."
+    share = server.memory_bytes / server.memory_limit_bytes
+    used += f" of {server.memory_limit_bytes >> 20} MiB"
+    if share > MEMORY_SHARE:
+        return State.WARNING, f"{used} ({share:.0%}), and a full store makes no more tokens: raise `maxmemory`."
+    return State.OK, f"{used} ({share:.0%}), and nothing is evicted."
+
+
+async def _contents(settings: Settings, redis: RedisClient, store: RecordStore, identity: str) -> AsyncIterator[Finding]:
+    """What the shared store holds: the mirror of the clients, and the backlog."""
+    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    try:
+        await pipeline.connect()
+        survey = await take_survey(pipeline.call)
+        origin = await Mirror(redis).origin()
+    except (Unavailable, Malformed, OperatorError) as error:
+        yield Finding("mirror", State.FAILURE, f"What Redis holds cannot be read ({str(error).rstrip('.')}): a running writer mends it.")
+        return
+    finally:
+        await pipeline.close()
+    yield Finding("mirror", *_mirror(survey, origin.identity, identity))
+    yield Finding("backlog", *_backlog(survey))
+
+
+def _mirror(survey: Survey, mirrored: str, identity: str) -> tuple[State, str]:
+    if survey.version is None:
+        return State.FAILURE, "There is no complete mirror of the clients, so instances answer 503: start a writer (`authsvc write`)."
+    if identity and mirrored != identity:
+        return State.FAILURE, "The mirror came from another record store: a running writer replaces it; check AUTH_RECORDS_URL."
+    if survey.vouched != survey.run_id:
+        return State.WARNING, "No writer has compared this Redis since it started, so new instances wait: start a writer (`authsvc write`)."
+    return State.OK, f"The clients' mirror is complete, at version {survey.version}."
+
+
+def _backlog(survey: Survey) -> tuple[State, str]:
+    waiting = f"{survey.backlog_entries} entries wait to be written, the oldest for {survey.backlog_age_seconds:.0f} s"
+    if survey.poison_entries:
+        return State.WARNING, f"{waiting}; {survey.poison_entries} were set aside: see `authsvc writer status`."
+    if survey.backlog_age_seconds > OLD_BACKLOG_SECONDS:
+        return State.WARNING, f"{waiting}: see whether the writer runs and its database answers."
+    return State.OK, f"{waiting}."
