@@ -19,6 +19,8 @@ from authsvc.promise import Promise
 
 REFUSED_SHARE = 0.25
 """Late requests refused for each one that is worked on."""
+PRESSED_TURNS = 3
+"""Turns of the event loop in a row that left something unread: before that, what is late was late because the process got no CPU."""
 _MOST_REFUSALS_SAVED = 50.0
 BYTES_PER_ENTRY = 256
 """Redis memory that one stream entry is taken for, its share of the stream's nodes included (`scripts/bench memory` measures it)."""
@@ -37,8 +39,7 @@ class Admission:
         self._queue: deque[tuple[float, Promise[None]]] = deque()
         self._unread: deque[Callable[[], None]] = deque()
         self._turn_began: float | None = None
-        # Only a worker that was full all that time refuses what is late: one that just got no CPU catches up.
-        self._full_since: float | None = None
+        self._pressed_turns = 0
         self._refusals = _MOST_REFUSALS_SAVED
         self._backlog_full = False
         self._expiring: asyncio.TimerHandle | None = None
@@ -72,7 +73,7 @@ class Admission:
     def enter(self, arrived: float) -> Promise[None] | None:
         """Take a place: at once (None), or when the promise is resolved. SlowDown, raised or in the promise, if it takes too long."""
         if self._counts.in_flight < self._max_in_flight and not self._queue:
-            if self._full_since is not None and self._refusals >= 1 and self._too_long_since(max(arrived, self._full_since)):
+            if self._pressed_turns >= PRESSED_TURNS and self._refusals >= 1 and self._too_long_since(arrived):
                 self._refusals -= 1
                 raise self._refusal()
             self._take()
@@ -88,8 +89,6 @@ class Admission:
     def leave(self) -> None:
         """Give the place back."""
         self._counts.in_flight -= 1
-        if self._full_since is not None and not self._queue and not self._unread:
-            self._full_since = None
         while self._queue and self._counts.in_flight < self._max_in_flight:
             _, turn = self._queue.popleft()
             self._take()
@@ -111,8 +110,6 @@ class Admission:
 
     def _take(self) -> None:
         self._counts.in_flight += 1
-        if self._full_since is None and self._counts.in_flight >= self._max_in_flight:
-            self._full_since = monotonic()
         self._refusals = min(self._refusals + REFUSED_SHARE, _MOST_REFUSALS_SAVED)
 
     def _too_long_since(self, began: float) -> bool:
@@ -137,6 +134,7 @@ class Admission:
     def _end_turn(self) -> None:
         self._turn_began = None
         self._read_on()
+        self._pressed_turns = self._pressed_turns + 1 if self._unread else 0
 
     def _read_on(self) -> None:
         if not self._unread:

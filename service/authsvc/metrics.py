@@ -88,16 +88,16 @@ class Metrics:
         self._hits = Counter("token_cache_hits", "Reads of a token whose key Redis held.", registry=registry)
         self._misses = Counter("token_cache_misses", "Reads of a token whose key Redis did not hold.", registry=registry)
         self.token_keys = Gauge(
-            "token_cache_size", "Keys with a lifetime in Redis: tokens and tombstones.", multiprocess_mode="mostrecent", registry=registry
+            "token_cache_size", "Keys with a lifetime in Redis: tokens and tombstones.", multiprocess_mode="livemax", registry=registry
         )
         self._issued = Counter("tokens_issued", "Tokens issued.", ["kind"], registry=registry)
         self._revoked = Counter("tokens_revoked", "Tokens that a revoke ended.", registry=registry)
         self._consumed = Counter("tokens_consumed", "One-time tokens that a validate used.", registry=registry)
         self.backlog_entries = Gauge(
-            "record_backlog_entries", "Entries of the streams not written yet.", multiprocess_mode="mostrecent", registry=registry
+            "record_backlog_entries", "Entries of the streams not written yet.", multiprocess_mode="livemax", registry=registry
         )
         self.backlog_age_seconds = Gauge(
-            "record_backlog_age_seconds", "Age of the oldest entry not written yet.", multiprocess_mode="mostrecent", registry=registry
+            "record_backlog_age_seconds", "Age of the oldest entry not written yet.", multiprocess_mode="livemax", registry=registry
         )
         self._redis = Histogram(
             "redis_request_duration_seconds",

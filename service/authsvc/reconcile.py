@@ -57,10 +57,13 @@ class Reconciler:
             await self._mirror.vouch(survey.run_id)
 
     async def keep_marks(self) -> None:
-        """Keep how far the streams have come, so that a copy of older data is noticed; one writer does it, once a second."""
+        """Keep how far the streams have come, so that a copy of older data is noticed.
+
+        Every writer does it once a second: if only one did, its death would leave a gap until another took over.
+        """
         survey = await self._survey()
         known = survey.version is not None and self._history.knows(survey.version)
-        if not known or self._history.ran_back(survey) or not await self._store.take_lease("marks", self._holder, LEASE_SECONDS):
+        if not known or self._history.ran_back(survey):
             return
         self._history.note(survey)
         await self._store.write_marks(self._history.number, survey.marks)
@@ -136,5 +139,7 @@ class Reconciler:
         version = await self._mirror.build(records, number, await self._store.identity())
         if version is not None:
             self._history.recall(number, {})
+        # Given back: whoever finds this incarnation lost, too, need not wait until the lease is over.
+        await self._store.take_lease("incarnation", self._holder, 0)
         self.rebuilds += 1
         log.warning("a new incarnation", reason=reason, clients=len(records), version=str(version) if version else "the build was lost")

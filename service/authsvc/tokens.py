@@ -99,13 +99,16 @@ class Tokens:
         value = TokenValue(kind, self._directory.incarnation(), client.id, client.epoch, scope, int(now), ttl_seconds)
         call = self._live.store(name, value, int(now * 1000))
         try:
-            failure = stored(await call)
+            replies = await call
         except Unavailable:
             # No answer in time: if the store still does it, it undoes it right after. Nobody waits for that.
             self._live.void(name, value)
             raise
+        failure = stored(replies)
         if failure is not None:
-            await self._live.void(name, value)
+            # Where both parts were refused, as by a full store, there is nothing to take back; a void would fill it further.
+            if not all(isinstance(reply, Unavailable) for reply in replies):
+                await self._live.void(name, value)
             raise failure
         if judged != call.version:
             try:

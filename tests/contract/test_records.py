@@ -551,10 +551,13 @@ async def test_marks_are_read_as_written_last(database: Any) -> None:
 
 
 @awaited
-async def test_marks_of_every_other_incarnation_are_dropped(database: Any) -> None:
+async def test_marks_of_earlier_incarnations_are_dropped_and_stay_away(database: Any) -> None:
     async with database.opened() as store:
         await store.write_marks(7, {"s:00": StreamMark("5-0", 9), "s:01": StreamMark("6-0", 9)})
         await store.write_marks(8, {"s:00": StreamMark("1-0", 1)})
+        assert await store.read_marks() == (8, {"s:00": StreamMark("1-0", 1)})
+        await store.write_marks(7, {"s:00": StreamMark("9-0", 10)})
+        await store.write_marks(8, {"s:00": StreamMark("0-0", 0)})
         assert await store.read_marks() == (8, {"s:00": StreamMark("1-0", 1)})
         await store.write_marks(9, {})
         assert await store.read_marks() == (0, {})

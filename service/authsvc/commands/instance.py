@@ -27,6 +27,7 @@ from authsvc.settings import Settings
 from authsvc.tokens import Tokens
 
 TICK_SECONDS = 1.0
+POLL_SECONDS = 0.01
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +117,12 @@ class Instance:
     def _silent_seconds(self) -> float:
         since = self._pipeline.silent_since
         return 0.0 if since is None else monotonic() - since
+
+    async def loaded(self, seconds: float) -> None:
+        """Wait until the client directory is loaded, but no longer than this."""
+        deadline = monotonic() + seconds
+        while not self._directory.loaded and monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
 
     def _not_ready(self) -> str | None:
         if self.draining:

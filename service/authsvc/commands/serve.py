@@ -34,6 +34,8 @@ from authsvc.settings import Settings
 BACKLOG = 4096
 REQUEST_MARGIN_SECONDS = 5
 """Beyond the drain: time for requests in flight before a worker is killed."""
+LOADING_SECONDS = 1.0
+"""How long a worker that starts waits for its client directory before it accepts requests all the same."""
 NEWCOMER_SECONDS = 1.0
 """At the end of the drain: how long a connection without a request may still bring its first."""
 _PR_SET_PDEATHSIG = 1
@@ -79,22 +81,17 @@ class DrainingServer(Server):
         await super().startup(sockets=[])
         if self.should_exit:
             return
-        public = []
-        for listening in sockets:
-            listener = Listener(listening, self._make_protocol)
-            self.servers.append(listener)  # type: ignore[arg-type] # uvicorn only closes them
-            if listening.getsockname()[1] == self._instance.management_port:
-                continue
-            public.append(listener)
+        by_port = {listening.getsockname()[1]: listening for listening in sockets}
+        self._listen(by_port.pop(self._instance.management_port))
+        # Other workers on the same socket are ready already; but when Redis is away, somebody must say so.
+        await self._instance.loaded(LOADING_SECONDS)
+        [public] = [self._listen(listening) for listening in by_port.values()]
+        self._instance.admission.on_pressure = lambda pressed: public.pause() if pressed else public.resume()
 
-        def on_pressure(pressed: bool) -> None:
-            for listener in public:
-                if pressed:
-                    listener.pause()
-                else:
-                    listener.resume()
-
-        self._instance.admission.on_pressure = on_pressure
+    def _listen(self, listening: socket.socket) -> Listener:
+        listener = Listener(listening, self._make_protocol)
+        self.servers.append(listener)  # type: ignore[arg-type] # uvicorn only closes them
+        return listener
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -95,7 +95,11 @@ class RecordStore(Protocol):
         """Take or renew a named lease by the store's own clock. MUST be given to one holder at a time."""
 
     async def write_marks(self, incarnation: int, marks: Mapping[str, StreamMark]) -> None:
-        """Keep how far each stream has come. MUST drop the marks of every other incarnation."""
+        """Keep how far each stream has come; several writers may say so at once.
+
+        Within an incarnation a mark MUST only grow (by `entries_added`). Marks of earlier incarnations MUST be dropped, and
+        those of an earlier one than is kept MUST be ignored.
+        """
 
     async def read_marks(self) -> tuple[int, dict[str, StreamMark]]:
         """The incarnation and its marks as written last; (0, {}) when there are none."""

@@ -72,10 +72,12 @@ TAKE_LEASE = f"""
     WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW_MS}
 """  # noqa: S608
 
-DROP_OTHER_MARKS = "DELETE FROM stream_marks WHERE incarnation <> ?"
+DROP_EARLIER_MARKS = "DELETE FROM stream_marks WHERE incarnation < ?"
+HAS_LATER_MARKS = "SELECT 1 FROM stream_marks WHERE incarnation > ? LIMIT 1"
 WRITE_MARK = """
     INSERT INTO stream_marks (incarnation, stream, last_id, entries_added) VALUES (?, ?, ?, ?)
     ON CONFLICT (incarnation, stream) DO UPDATE SET last_id = excluded.last_id, entries_added = excluded.entries_added
+    WHERE excluded.entries_added > stream_marks.entries_added
 """
 READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_marks"
 
@@ -216,7 +218,9 @@ class SqliteStore:
     @_in_thread
     def write_marks(self, incarnation: int, marks: Mapping[str, StreamMark]) -> None:
         with self._transaction():
-            self._write(DROP_OTHER_MARKS, (incarnation,))
+            if self._rows(HAS_LATER_MARKS, (incarnation,)):
+                return
+            self._write(DROP_EARLIER_MARKS, (incarnation,))
             for stream, mark in marks.items():
                 self._write(WRITE_MARK, (incarnation, stream, *mark))
 

@@ -1,0 +1,139 @@
+"""What `/metrics` tells equals what a scripted load did: with one worker and several, and through a worker's restart."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from servers import ServiceProcess, running, wait_until
+from service.one_instance import GRANT, OneInstance, basic, bearer, one_instance
+
+ROUNDS = 5
+
+
+def load(instance: OneInstance) -> Counter[str]:
+    """Ask everything in a fixed way; what the counters must have grown by."""
+    token = ""
+    for _ in range(ROUNDS):
+        token, one_time = instance.issue(), instance.issue(target="/ott")
+        assert instance.valid(token)
+        assert instance.valid(one_time)
+        assert not instance.valid(one_time)
+        assert instance.post("/introspect", {"token": token}, basic("app")).json["active"]
+        assert instance.post("/revoke", {"token": token}, basic("app")).status == 200
+        assert instance.ask("POST", "/validate", bearer(token)).status == 401
+        assert instance.ask("GET", "/health").status == 200
+        assert instance.ask("GET", "/nowhere").status == 404
+        assert instance.ask("GET", "/openapi.json").status == 200
+        assert instance.post("/token", GRANT, basic("app", "wrong")).status == 401
+    requests = {("token", 200): 1, ("ott", 200): 1, ("validate", 200): 2, ("validate", 401): 2, ("introspect", 200): 1}
+    requests |= {("revoke", 200): 1, ("health", 200): 1, ("other", 404): 1, ("other", 200): 1, ("token", 401): 1}
+    grown = Counter({f'http_requests_total{{endpoint="{name}",status="{status}"}}': ROUNDS * n for (name, status), n in requests.items()})
+    for (name, _), n in requests.items():
+        grown[f'http_request_duration_seconds_count{{endpoint="{name}"}}'] += ROUNDS * n
+    grown['tokens_issued_total{kind="access"}'] = grown['tokens_issued_total{kind="one_time"}'] = ROUNDS
+    grown["tokens_revoked_total"] = grown["tokens_consumed_total"] = ROUNDS
+    # Five reads a round: two good validates, two bad ones of tokens that left a tombstone, one introspect.
+    grown["token_cache_hits_total"] = 5 * ROUNDS
+    return grown
+
+
+COUNTERS = (
+    "http_requests_total",
+    "http_request_duration_seconds_count",
+    "tokens_",
+    "token_cache_hits",
+    "token_cache_misses",
+    "http_requests_shed",
+)
+
+
+def counters(instance: OneInstance) -> Counter[str]:
+    return Counter({name: int(value) for name, value in instance.metrics().items() if name.startswith(COUNTERS) and value})
+
+
+def assert_counted(instance: OneInstance, expected: Counter[str]) -> None:
+    """Another worker than the one that is asked may tell of its last second a second late."""
+    wait_until(lambda: sum(counters(instance).values()) >= sum(expected.values()), "everything is counted", 5)
+    assert counters(instance) == expected
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one worker", "two workers"])
+def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
+    with one_instance(tmp_path_factory.mktemp("metrics"), workers=request.param, drain_seconds=0) as found:
+        yield found
+
+
+def test_the_sums_are_what_the_load_did(instance: OneInstance) -> None:
+    before = counters(instance)
+    grown = load(instance)
+    assert_counted(instance, before + grown)
+
+
+def test_gauges_tell_what_is_there(instance: OneInstance) -> None:
+    found = instance.metrics()
+    assert found["redis_up"] == 1
+    assert found["http_requests_in_flight"] == 0
+    assert found["redis_request_duration_seconds_count"] > 0
+    wait_until(lambda: instance.metrics()["token_cache_size"] == instance.on_redis(_expiring), "keys with a lifetime are counted")
+    wait_until(lambda: instance.metrics()["record_backlog_entries"] == instance.on_redis(_entries), "the backlog is counted")
+    assert instance.metrics()["record_backlog_entries"] > 0
+    age = instance.metrics()["record_backlog_age_seconds"]
+    wait_until(lambda: instance.metrics()["record_backlog_age_seconds"] > age, "the backlog gets older")
+
+
+def test_what_is_no_http_is_counted_too(instance: OneInstance) -> None:
+    name = 'http_requests_total{endpoint="other",status="400"}'
+    before = instance.metrics()[name]
+    assert instance.ask("GET", "no path").status == 400
+    wait_until(lambda: instance.metrics()[name] == before + 1, "it is counted", 5)
+
+
+def test_a_full_backlog_is_told(tmp_path: Path) -> None:
+    with one_instance(tmp_path, backlog_limit=1) as limited:
+        token = limited.issue()
+        wait_until(lambda: limited.post("/token", GRANT, basic("app")).status == 429, "the backlog is noticed", 5)
+        assert limited.post("/ott", GRANT, basic("app")).status == 429
+        assert limited.metrics()['http_requests_shed_total{reason="backlog"}'] == 2
+        assert limited.valid(token)
+        assert limited.post("/revoke", {"token": token}, basic("app")).status == 200
+
+
+def test_sums_survive_a_worker_that_is_replaced(tmp_path: Path) -> None:
+    with one_instance(tmp_path, workers=2, drain_seconds=0) as instance:
+        grown = load(instance)
+        master = psutil.Process(instance.process.process.pid)
+        old = {worker.pid for worker in master.children()}
+        assert len(old) == 2
+        master.send_signal(signal.SIGHUP)
+        wait_until(lambda: old.isdisjoint(worker.pid for worker in master.children()), "both workers are new")
+        wait_until(instance.process.ready, "they are ready")
+        assert_counted(instance, grown)
+        assert_counted(instance, grown + load(instance))
+
+
+def test_the_writer_tells_of_its_store(tmp_path: Path) -> None:
+    with one_instance(tmp_path) as instance:
+        settings = {"redis_url": instance.redis.url, "records_url": f"sqlite:///{tmp_path / 'records.db'}", "writer_batch_seconds": 0.2}
+        writer = ServiceProcess(tmp_path / "writer", "write", **settings)
+        with running(writer.start().wait_ready()):
+            watched = OneInstance(instance.redis, instance.process)
+            watched.management_port = writer.management_port
+            wait_until(lambda: watched.metrics()["db_connections_open"] == 1, "the connection is counted")
+            wait_until(lambda: watched.metrics()["db_connections_idle"] == 1, "it is idle at last")
+
+
+async def _expiring(redis: object) -> int:
+    keyspace = await redis.info("keyspace")  # type: ignore[attr-defined]
+    return int(keyspace["db0"]["expires"])
+
+
+async def _entries(redis: object) -> int:
+    from authsvc.live.keys import STREAMS
+
+    return sum([await redis.xlen(stream) for stream in STREAMS])  # type: ignore[attr-defined]
