@@ -78,7 +78,7 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
         try:
             server = await inspect_server(redis)
         except Unavailable as error:
-            yield Finding("redis", State.FAILURE, f"{error.description.rstrip('.')}: AUTH_REDIS_URL must lead to the shared store.")
+            yield Finding("redis", State.FAILURE, f"{error.description} AUTH_REDIS_URL must lead to the shared store.")
             return
         for finding in _server(server):
             yield finding

@@ -50,7 +50,7 @@ async def inspect_server(redis: RedisClient) -> Server:
         seconds, microseconds = await redis.time()
         clock_ahead = seconds + microseconds / 1e6 - (asked + time.time()) / 2
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"{str(error).rstrip('.') or type(error).__name__}.") from error
+        raise Unavailable(f"Redis is out of reach: {str(error).rstrip('.') or type(error).__name__}.") from error
     valkey = facts.get("valkey_version")
     return Server(
         name="Valkey" if valkey else "Redis",
