@@ -31,7 +31,7 @@ from service.one_instance import GRANT, OneInstance, basic, bearer
 from service.wire import Answer
 
 COMMANDS = {
-    "serve", "write", "migrate", "writer status", "token show", "token revoke",
+    "serve", "write", "migrate", "check", "writer status", "token show", "token revoke",
     *(f"client {name}" for name in (
         "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",
     )),
