@@ -78,6 +78,7 @@ class DrainingServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn starts, but with listeners that can pause and be emptied."""
         assert sockets is not None, "gunicorn hands over the sockets"
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets=[])
         if self.should_exit:
             return
@@ -105,7 +106,7 @@ class DrainingServer(Server):
             listener.close()
         for listener in listeners:
             await listener.wait_closed()
-        newcomers: list[WireProtocol] = list(self.server_state.connections)  # type: ignore[arg-type]
+        newcomers = self._connections()
         deadline = time.monotonic() + NEWCOMER_SECONDS
         while any(newcomer.is_new for newcomer in newcomers) and time.monotonic() < deadline and not self.force_exit:
             await asyncio.sleep(0.01)
@@ -122,6 +123,14 @@ class DrainingServer(Server):
         self.config.encoded_headers.append(_CLOSE)
         self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
         self._drained_at = time.monotonic() + self._drain_seconds
+        self._loop.call_soon_threadsafe(self._say_close)
+
+    def _say_close(self) -> None:
+        for connection in self._connections():
+            connection.say_close()
+
+    def _connections(self) -> list[WireProtocol]:
+        return list(self.server_state.connections)  # type: ignore[arg-type] # all are ours
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's tick, ten times a second."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -19,6 +22,7 @@ from authsvc.metrics import Counts
 
 LINGER_SECONDS = 1.0
 """How long we drop what a refused client still sends: closing with bytes unread resets the connection and loses our answer."""
+_CLOSE = (b"connection", b"close")
 _LONGEST_HEAD = MAX_HEADER_BYTES + MAX_BODY_BYTES
 """Bytes of an unfinished head that are kept; some may belong to the body of the request before."""
 _LONGEST_BODY = 8 * MAX_BODY_BYTES
@@ -128,9 +132,19 @@ class WireProtocol(HttpToolsProtocol):
     def _expect_more(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
+    def say_close(self) -> None:
+        """The instance will stop: requests that are under way were given their headers before that was known."""
+        for cycle in (self._at_work, self.cycle, *(waiting for waiting, _ in self.pipeline)):
+            if cycle is not None and not cycle.response_started:
+                cycle.default_headers = self.server_state.default_headers
+
     def shutdown(self) -> None:
-        """The instance stops: what was left unread is answered, and the connection closed after the last answer that is owed."""
+        """The instance stops: what has reached it is answered, and the connection closed after the last answer that is owed."""
         self._read_on()
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.transport.is_closing() and _bytes_to_read(self.transport) > 0:
+            # Closing now would reset the connection; its answer says `Connection: close`.
+            return
         super().shutdown()
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a boolean: whether to stay open
@@ -197,6 +211,12 @@ class WireProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)
 
 
+def _bytes_to_read(transport: asyncio.Transport) -> int:
+    """How much the kernel holds of what the client sent."""
+    found: int = struct.unpack("i", fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, bytes(4)))[0]
+    return found
+
+
 def _announces_body(field: tuple[bytes, bytes]) -> bool:
     name, value = field
     return name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
@@ -205,6 +225,8 @@ def _announces_body(field: tuple[bytes, bytes]) -> bool:
 def _answer(refusal: Refusal, default_fields: Sequence[Header]) -> bytes:
     request_id = new_request_id()
     response = refused(refusal, request_id)
-    fields = [*default_fields, *framed(response, request_id), (b"connection", b"close")]
+    fields = [*default_fields, *framed(response, request_id)]
+    if _CLOSE not in fields:
+        fields.append(_CLOSE)
     head = b"HTTP/1.1 %d %b\r\n" % (response.status, HTTPStatus(response.status).phrase.encode("ascii"))
     return head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + response.body
