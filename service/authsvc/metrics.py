@@ -146,16 +146,11 @@ class Metrics:
     def render(self) -> bytes:
         """The text format, over all workers where there are several."""
         self.fold()
-        return exposition(self.registry)
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
-    """The text format of one process's registry, or of all workers' where there are several."""
-    if MULTIPROCESS_DIRECTORY not in os.environ:
-        return generate_latest(registry)
-    together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-    return generate_latest(together)
+        if MULTIPROCESS_DIRECTORY not in os.environ:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
 
 def described(registry: CollectorRegistry) -> Iterable[tuple[str, str, tuple[str, ...], str]]:

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Compares and repairs; one writer at a time rebuilds and keeps the marks."""
+    """Compares and repairs; one writer at a time rebuilds, and every writer keeps the marks."""
 
     def __init__(
         self, store: RecordStore, mirror: Mirror, directory: Directory, survey: Callable[[], Awaitable[Survey]], holder: str

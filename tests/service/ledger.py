@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlencode
 
 import redis
@@ -26,6 +25,7 @@ from authsvc.live.keys import token_key
 from authsvc.model import Event, Kind, TokenRecord, TokenValue, Tombstone
 from servers import wait_until
 from service.one_instance import FORM, GRANT, basic, bearer
+from service.threads import Threads
 from service.wire import Answer, Connection, Field, NotHttp, request
 
 HANG_SECONDS = 10.0
@@ -213,25 +213,16 @@ class Caller:
         return self._ledger.heard(what, door, answer, good)
 
 
-class Load:
+class Load(Threads):
     """Callers in threads, each doing anything at any door; they run from the beginning of a `with` block to its end."""
 
     def __init__(self, ledger: Ledger, doors: Sequence[int], callers: int, pause_seconds: float) -> None:
+        super().__init__()
         self.ledger = ledger
         self._doors = doors
         self._pause_seconds = pause_seconds
-        self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(random.Random(number),)) for number in range(callers)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        for number in range(callers):
+            self.add(self._run, random.Random(number))
 
     def go_on(self, answers: int = 6) -> None:
         """Return when every door has answered so many more requests of every kind."""
@@ -241,7 +232,7 @@ class Load:
 
     def _run(self, chance: random.Random) -> None:
         caller = Caller(self.ledger, chance)
-        while not self._ending.wait(self._pause_seconds):
+        while not self.ending.wait(self._pause_seconds):
             door, token = chance.choice(self._doors), self.ledger.pick(chance)
             what = chance.choices(ENDPOINTS, (2, 2, 3, 2, 2))[0]
             if token is None or what in ISSUING.values():

@@ -7,11 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from servers import wait_until
 from service.one_instance import FORM, GRANT, basic, bearer, encoded
+from service.threads import Threads
 from service.wire import Connection, Field, NotHttp, request
 
 HANG_SECONDS = 10.0
@@ -29,7 +29,7 @@ class Failure:
     seconds: float
 
 
-class SteadyLoad:
+class SteadyLoad(Threads):
     """Callers in threads that ask `port`, one request at a time each, from the beginning of a `with` block to its end.
 
     `failures` holds a request for every 5xx, 429, refused, lost or late connection and wrong answer; nothing is ever asked again.
@@ -37,6 +37,7 @@ class SteadyLoad:
     """
 
     def __init__(self, port: int, client_id: str = "app", *, callers: int = 4, pause_seconds: float = 0.01) -> None:
+        super().__init__()
         self.failures: list[Failure] = []
         self.tokens: list[str] = []
         self.answered: Counter[str] = Counter()
@@ -44,18 +45,8 @@ class SteadyLoad:
         self._client = basic(client_id)
         self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
-        self._ending = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name=f"caller {number}") for number in range(callers)]
-
-    def __enter__(self) -> SteadyLoad:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join()
+        for _ in range(callers):
+            self.add(self._run)
 
     def go_on(self, rounds: int = 3) -> None:
         """Return when that many more tokens were asked for at every endpoint, or a request failed."""
@@ -77,7 +68,7 @@ class SteadyLoad:
 
     def _run(self) -> None:
         caller = _Caller(self, self._port, self._pause_seconds)
-        while not self._ending.is_set():
+        while not self.ending.is_set():
             self._round(caller)
         caller.close()
 

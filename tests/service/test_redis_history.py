@@ -16,19 +16,18 @@ import pytest
 
 from authsvc.live.keys import BEAT
 from servers import ServiceProcess, run_json, running, wait_until
-from service.one_instance import bearer
-from service.test_redis_trouble import (
+from service.callers import (
     BACK_SECONDS,
     UNAVAILABLE,
     Asked,
     Callers,
-    Deployment,
     Question,
     Watch,
     assert_kept,
     assert_no_verdict_before,
-    form,
 )
+from service.deployment import Deployment, form
+from service.one_instance import bearer
 from service.wire import ask, request
 
 OLD_ENOUGH_SECONDS = 2.0
@@ -280,8 +279,7 @@ def test_a_killed_redis_with_its_own_files_raises_no_alarm(deployment: Deploymen
     expected = {"live": ("200",), "revoked by introspection": ("inactive",)}
     questions = {name: question._replace(good=expected.get(name.split(",")[0], ("401",))) for name, question in past.questions().items()}
     callers = Callers(questions)
-    for target in ("/token", "/ott"):
-        callers.add_owner(deployment, target)
+    callers.add_owners(deployment)
     with callers:
         callers.wait_back()
         for number in range(rounds):

@@ -7,383 +7,38 @@ import os
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
 
 import pytest
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from authsvc.credentials import jti
-from authsvc.live.forms import decode_token
-from authsvc.live.keys import STREAMS, VERSIONS
-from authsvc.model import Kind, TokenValue
 from authsvc.settings import Settings
-from servers import RedisServer, ServiceProcess, TcpProxy, run_json, running, wait_until
-from service.one_instance import FORM, GRANT, KEYS, assert_refused, basic, bearer, encoded
-from service.wire import Answer, Connection, Field, ask, request
+from servers import ServiceProcess, TcpProxy, run_json, running, wait_until
+from service.callers import (
+    BACK_SECONDS,
+    ENOUGH,
+    KNOWN_WITHOUT_REDIS,
+    UNAVAILABLE,
+    Asked,
+    Callers,
+    Fate,
+    Question,
+    Watch,
+    assert_kept,
+    assert_no_verdict_before,
+    questions_of,
+)
+from service.deployment import Deployment, form, name_of, send
+from service.one_instance import assert_refused, bearer
+from service.wire import ask, request
 
-LONGEST_ANSWER_SECONDS = 2.0
-BACK_SECONDS = 5.0
 GRACE_SECONDS = float(Settings.model_fields["ready_grace_seconds"].default)
-ENOUGH = 20
-"""Answers of each kind that stand for all that would follow."""
-UNAVAILABLE = "503"
-TOKEN_KEY_LENGTH = 24
-"""No other key of ours is as long."""
-
-
-# The service in trouble
-
-
-class Deployment:
-    """A Redis, instances and a writer over a SQLite file, and two clients: `app`, and `leaver`, who is disabled now and then."""
-
-    def __init__(self, folder: Path, *redis_options: str, instances: int = 1, records: Path | None = None, **settings: str | float) -> None:
-        self.redis = RedisServer(folder / "redis", *redis_options)
-        self.records = records or folder / "records.db"
-        self._folder = folder / "service"
-        self._settings: dict[str, str | float] = {
-            "records_url": f"sqlite:///{self.records}",
-            # A machine that is busy with other tests is not the trouble that is meant.
-            "queue_wait_ms": 1000,
-            "writer_batch_seconds": 0.1,
-            # What the writer had asked for when Redis stood still it can claim only after this.
-            "writer_call_timeout_seconds": 1,
-            **settings,
-        }
-        self.instances = [self.process("serve") for _ in range(instances)]
-        self.writer = self.process("write")
-        self.secrets: dict[str, str] = {}
-        self._started: list[ServiceProcess] = []
-
-    def process(self, command: str, redis_port: int | None = None) -> ServiceProcess:
-        """One more process of the service, not started."""
-        url = f"redis://127.0.0.1:{redis_port or self.redis.port}/0"
-        return ServiceProcess(self._folder, command, redis_url=url, **self._settings)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The settings of commands."""
-        return {name: value for name, value in self.writer.environ.items() if name not in ("AUTH_PORT", "AUTH_MANAGEMENT_PORT")}
-
-    def start(self) -> Deployment:
-        self.redis.start()
-        for process in (self.writer, *self.instances):
-            self._started.append(process.start())
-        with ThreadPoolExecutor() as pool:
-            added = pool.map(lambda client_id: run_json(self.environ, "client", "add", client_id, "--scope", "read"), ("app", "leaver"))
-            self.secrets = {client["client_id"]: client["client_secret"] for client in added}
-        for process in (self.writer, *self.instances):
-            process.wait_ready()
-        return self
-
-    def stop(self) -> None:
-        for process in self._started:
-            process.process.send_signal(signal.SIGCONT)
-            process.process.send_signal(signal.SIGTERM)
-        for process in self._started:
-            process.stop()
-        self.redis.stop()
-
-    def authorization(self, client_id: str) -> Field:
-        """The client's HTTP Basic."""
-        return basic(client_id, self.secrets[client_id])
-
-    def issuing(self, target: str, client_id: str = "app") -> bytes:
-        """A request for a token."""
-        return form(target, GRANT, self.authorization(client_id))
-
-    def issue(self, target: str = "/token", client_id: str = "app") -> str:
-        """A fresh token."""
-        answer = send(self.instances[0].port, self.issuing(target, client_id))
-        assert answer.status == 200, answer
-        token: str = answer.json["access_token"]
-        return token
-
-    def validate(self, token: str) -> int:
-        """The status that the token gets; consumes it if it is a one-time token."""
-        return ask(self.instances[0].port, "GET", "/validate", [bearer(token)]).status
-
-    def validate_all(self, tokens: Sequence[str]) -> set[int]:
-        """The statuses that tokens get."""
-        asking = [request("GET", "/validate", [bearer(token)]) for token in tokens]
-        return {answer.status for answer in send_all(self.instances[0].port, asking)}
-
-    def revoke(self, token: str) -> None:
-        """End the token."""
-        assert ask(self.instances[0].port, "POST", "/revoke", [bearer(token)]).status == 200
-
-    @contextlib.contextmanager
-    def redis_client(self) -> Iterator[Any]:
-        """A connection to Redis that was there before the trouble."""
-        with redis.Redis(port=self.redis.port, socket_timeout=5) as client:
-            client.ping()
-            yield client
-
-    def waiting_entries(self) -> int:
-        """Entries that stand in the streams."""
-        with self.redis_client() as client:
-            pipe = client.pipeline(transaction=False)
-            for stream in STREAMS:
-                pipe.xlen(stream)
-            return sum(pipe.execute())
-
-    def live_names(self) -> set[bytes]:
-        """Names of all tokens that Redis holds, used and revoked ones not counted."""
-        with self.redis_client() as client:
-            keys = [key for key in client.scan_iter(count=1000) if len(key) == TOKEN_KEY_LENGTH]
-            values = client.mget(keys) if keys else []
-        return {key[-20:] for key, value in zip(keys, values, strict=True) if value and isinstance(decode_token(value), TokenValue)}
-
-    def rows(self) -> dict[bytes, tuple[bool, bool, bool]]:
-        """Every record, by its token's name: whether it is used, revoked, voided."""
-        with contextlib.closing(sqlite3.connect(self.records, timeout=30)) as connection:
-            found = connection.execute("SELECT jti, used_at, revoked_at, voided_at FROM tokens").fetchall()
-        assert len({name for name, *_ in found}) == len(found)
-        return {name: (used is not None, revoked is not None, voided is not None) for name, used, revoked, voided in found}
-
-
-def form(target: str, parameters: Mapping[str, str], *fields: Field) -> bytes:
-    """A POST with a form."""
-    return request("POST", target, [("Content-Type", FORM), *fields], encoded(parameters, FORM))
-
-
-def send(port: int, data: bytes) -> Answer:
-    """One request, as bytes, on a connection of its own."""
-    [answer] = send_all(port, [data])
-    return answer
-
-
-def send_all(port: int, requests: Sequence[bytes]) -> list[Answer]:
-    """Requests on one connection, some at a time."""
-    answers = []
-    with Connection(port) as connection:
-        for start in range(0, len(requests), 50):
-            part = requests[start : start + 50]
-            connection.send(b"".join(part))
-            answers += [connection.answer() for _ in part]
-    assert None not in answers
-    return [answer for answer in answers if answer is not None]
-
-
-# Those who ask it
-
-
-class Question(NamedTuple):
-    """A request that is asked again and again, where, and what it may be answered besides 503."""
-
-    port: int
-    data: bytes
-    good: tuple[str, ...]
-
-
-class Asked(NamedTuple):
-    """One answer: what of it matters, and the time from the last byte asked to the last byte answered."""
-
-    question: str
-    began: float
-    ended: float
-    outcome: str
-
-
-def outcome(answer: Answer) -> str:
-    """The status; for an introspection what it says."""
-    if answer.status == 503:
-        assert_refused(answer, 503, "temporarily_unavailable")
-    if answer.status == 200 and answer.body.startswith(b'{"active":') and b'"valid"' not in answer.body:
-        return "active" if answer.json["active"] else "inactive"
-    return str(answer.status)
-
-
-class Fate(StrEnum):
-    """What became of a token, as far as its owner was told."""
-
-    KEPT = "kept"
-    ENDED = "ended"
-    PERHAPS = "perhaps ended"
-
-
-@dataclass
-class Ledger:
-    """What owners of tokens were told: by token, whether it is one-time, and its fate."""
-
-    fates: dict[str, tuple[bool, Fate]] = field(default_factory=dict)
-    refused: int = 0
-
-    def tokens(self, one_time: bool, fate: Fate) -> list[str]:
-        return [token for token, held in self.fates.items() if held == (one_time, fate)]
-
-
-class Callers:
-    """Clients who ask all the while, each in a thread and on a connection of its own. A hang-up or a late answer is an error."""
-
-    def __init__(self, questions: Mapping[str, Question], pause_seconds: float = 0.004) -> None:
-        self.questions = dict(questions)
-        self.answers: list[Asked] = []
-        self.errors: list[str] = []
-        self.ledger = Ledger()
-        self._pause_seconds = pause_seconds
-        self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._guarded, args=(self._repeat, name)) for name in self.questions]
-
-    def add_owner(self, deployment: Deployment, target: str) -> None:
-        """One more caller: gets tokens, keeps every second one, ends the others and notes all that it is told."""
-        self._threads.append(threading.Thread(target=self._guarded, args=(self._own, deployment, target)))
-
-    def __enter__(self) -> Callers:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-        if error is None:
-            self.check()
-
-    def since(self, moment: float, *questions: str) -> list[Asked]:
-        """Answers to what was asked after that moment, of these questions or of all."""
-        wanted = questions or tuple(self.questions)
-        return [asked for asked in list(self.answers) if asked.began >= moment and asked.question in wanted]
-
-    def check(self) -> None:
-        """All that was answered until now was in time, and was 503 or right."""
-        assert not self.errors, self.errors[:3]
-        late = [asked for asked in self.answers if asked.ended - asked.began >= LONGEST_ANSWER_SECONDS]
-        assert not late, late[:5]
-        allowed = {name: {UNAVAILABLE, *question.good} for name, question in self.questions.items()}
-        wrong = [asked for asked in self.answers if asked.outcome not in allowed.get(asked.question, {asked.outcome})]
-        assert not wrong, wrong[:5]
-
-    def wait_for(self, outcomes: Sequence[str], *questions: str, seconds: float = BACK_SECONDS, never: Sequence[str] = ()) -> None:
-        """Wait until the last answers to each of these questions, asked from now on, are among these outcomes, and none was `never`."""
-        began = time.monotonic()
-
-        def all_so() -> bool:
-            by_question: dict[str, list[str]] = defaultdict(list)
-            for asked in self.since(began, *questions):
-                assert asked.outcome not in never, asked
-                by_question[asked.question].append(asked.outcome)
-            last = [by_question[name][-ENOUGH:] for name in questions or self.questions]
-            return all(len(told) == ENOUGH and set(told) <= set(outcomes) for told in last)
-
-        wait_until(lambda: self.errors or all_so(), f"{outcomes} for {questions or 'all'}", seconds)
-        self.check()
-
-    def wait_back(self) -> None:
-        """Wait until the service is back: everything is answered rightly."""
-        self.wait_for([good for question in self.questions.values() for good in question.good])
-
-    def _guarded(self, work: Callable[..., None], *arguments: Any) -> None:
-        try:
-            work(*arguments)
-        except Exception as error:
-            self.errors.append(f"{arguments[-1]}: {error!r}")
-
-    def _repeat(self, name: str) -> None:
-        question = self.questions[name]
-        with Connection(question.port) as connection:
-            while not self._stopping.is_set():
-                self._ask(connection, name, question.data)
-                time.sleep(self._pause_seconds)
-
-    def _ask(self, connection: Connection, name: str, data: bytes) -> Answer:
-        began = time.monotonic()
-        connection.send(data)
-        answer = connection.answer()
-        ended = time.monotonic()
-        assert answer is not None, f"{name} was hung up on"
-        self.answers.append(Asked(name, began, ended, outcome(answer)))
-        return answer
-
-    def _own(self, deployment: Deployment, target: str) -> None:
-        fates, one_time = self.ledger.fates, target == "/ott"
-        issuing = deployment.issuing(target)
-        with Connection(deployment.instances[0].port) as connection:
-            while not self._stopping.is_set():
-                answer = self._ask(connection, target, issuing)
-                if answer.status == 200:
-                    token = answer.json["access_token"]
-                    fates[token] = (one_time, Fate.KEPT)
-                    if len(fates) % 2:
-                        ended = self._ask(connection, "end", request("POST", "/validate" if one_time else "/revoke", [bearer(token)]))
-                        fates[token] = (one_time, Fate.ENDED if ended.status == 200 else Fate.PERHAPS)
-                        assert ended.status in (200, 503), ended
-                else:
-                    self.ledger.refused += 1
-                    assert answer.status == 503, answer
-                time.sleep(self._pause_seconds)
-
-
-def questions_of(deployment: Deployment, instance: ServiceProcess | None = None) -> dict[str, Question]:
-    """One question for each thing that an instance can be asked about what it does not know by itself."""
-    instance = instance or deployment.instances[0]
-    live, revoked, one_time, unused = (deployment.issue(target) for target in ("/token", "/token", "/ott", "/ott"))
-    deployment.revoke(revoked)
-    assert deployment.validate(one_time) == 200
-    app = deployment.authorization("app")
-    unknown = KEYS.new(Kind.ACCESS)[0].decode()
-    public = {
-        "validate live": (request("GET", "/validate", [bearer(live)]), ("200",)),
-        "validate live for a scope that it lacks": (request("GET", "/validate?scope=write", [bearer(live)]), ("403",)),
-        "validate revoked": (request("POST", "/validate", [bearer(revoked)]), ("401",)),
-        "validate used": (form("/validate", {"token": one_time}), ("401",)),
-        "validate unknown": (form("/validate", {"token": unknown}), ("401",)),
-        "introspect live": (form("/introspect", {"token": live}, app), ("active",)),
-        "introspect unused": (form("/introspect", {"token": unused}, app), ("active",)),
-        "introspect revoked": (form("/introspect", {"token": revoked}, app), ("inactive",)),
-        "revoke unknown": (form("/revoke", {"token": unknown}, app), ("200",)),
-        "a wrong secret": (form("/token", GRANT, basic("app", "wrong")), ("401",)),
-        "an unknown client": (form("/token", GRANT, basic("nobody", "wrong")), ("401",)),
-    }
-    management = {"live": (request("GET", "/live"), ("200",)), "ready": (request("GET", "/ready"), ("200",))}
-    return {
-        **{name: Question(instance.port, *question) for name, question in public.items()},
-        **{name: Question(instance.management_port, *question) for name, question in management.items()},
-        "live writer": Question(deployment.writer.management_port, *management["live"]),
-        "health": Question(instance.port, request("GET", "/health"), ("200",)),
-    }
-
-
-KNOWN_WITHOUT_REDIS = ("live", "live writer", "health")
-
-
-def assert_kept(deployment: Deployment, ledger: Ledger) -> None:
-    """All that owners were told holds in Redis and, once the writer is done, in the record store."""
-    for one_time in (False, True):
-        assert deployment.validate_all(ledger.tokens(one_time, Fate.ENDED)) == {401}
-        assert deployment.validate_all(ledger.tokens(one_time, Fate.KEPT)) == {200}
-    assert deployment.validate_all(ledger.tokens(True, Fate.KEPT)) == {401}, "a second time"
-    wait_until(lambda: deployment.waiting_entries() == 0, "the backlog is written")
-    rows = deployment.rows()
-    for token, (one_time, fate) in ledger.fates.items():
-        used, revoked, voided = rows[name_of(token)]
-        assert not voided
-        if one_time:
-            assert used or fate is Fate.PERHAPS
-        elif fate is not Fate.PERHAPS:
-            assert revoked == (fate is Fate.ENDED)
-
-
-def name_of(token: str) -> bytes:
-    """The name of a token's record."""
-    name = KEYS.name(token.encode())
-    assert name is not None
-    return name
 
 
 @pytest.fixture(scope="module")
@@ -457,8 +112,7 @@ def _says(port: int, words: bytes) -> bool:
 @pytest.mark.parametrize("trouble", [stopped, loading, *(pytest.param(trouble, marks=pytest.mark.long) for trouble in (gone, locked))])
 def test_redis_out_of_reach(deployment: Deployment, trouble: Trouble) -> None:
     callers = Callers(questions_of(deployment))
-    for target in ("/token", "/ott"):
-        callers.add_owner(deployment, target)
+    callers.add_owners(deployment)
     with callers:
         callers.wait_back()
         began = time.monotonic()
@@ -572,8 +226,7 @@ def test_memory_that_fills_up_leaves_no_token_half_stored(deployment: Deployment
     wait_until(lambda: deployment.waiting_entries() == 0, "the backlog is written")
     before, rows_before = deployment.live_names(), deployment.rows()
     callers = Callers({})
-    for target in ("/token", "/ott") * 2:
-        callers.add_owner(deployment, target)
+    callers.add_owners(deployment, of_each_kind=2)
     os.kill(deployment.writer.process.pid, signal.SIGSTOP)
     try:
         with callers:
@@ -696,8 +349,7 @@ def on_small_volumes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 def test_a_full_disk_under_redis_loses_nothing_that_was_answered(on_small_volumes: tuple[Deployment, Path, Path]) -> None:
     deployment, volume, _ = on_small_volumes
     callers = Callers(questions_of(deployment))
-    for target in ("/token", "/ott"):
-        callers.add_owner(deployment, target)
+    callers.add_owners(deployment)
     with callers:
         callers.wait_back()
         with nearly_full(volume, 64_000):
@@ -718,8 +370,7 @@ def test_a_full_disk_under_the_record_store_holds_up_the_backlog_alone(on_small_
     deployment, _, volume = on_small_volumes
     deployment.writer.wait_ready()
     callers = Callers(questions_of(deployment))
-    for target in ("/token", "/ott"):
-        callers.add_owner(deployment, target)
+    callers.add_owners(deployment)
     with callers:
         callers.wait_back()
         began = time.monotonic()
@@ -743,44 +394,6 @@ def not_ready_because(process: ServiceProcess) -> str:
 # Emptied
 
 
-class Watch:
-    """Looks all the time whether Redis has a complete mirror of another incarnation than the one at the start."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self._older = self._incarnations()
-        assert len(self._older) == 1
-        self.incomplete_until = 0.0
-        """When it was last asked for a complete new mirror and there was none."""
-        self.complete = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None:
-            self.complete.set()
-        self._thread.join()
-
-    def _incarnations(self) -> set[bytes]:
-        with redis.Redis(port=self._deployment.redis.port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
-            return {(version or b"").rpartition(b":")[0] for version in client.mget(VERSIONS)}
-
-    def _look(self) -> None:
-        while not self.complete.is_set():
-            asked_at = time.monotonic()
-            found: set[bytes] = set()
-            with contextlib.suppress(redis.RedisError):
-                found = self._incarnations()
-            if len(found) == 1 and not found & {b"", *self._older}:
-                self.complete.set()
-            else:
-                self.incomplete_until = asked_at
-                time.sleep(0.0005)
-
-
 LOST = {
     "validate live": ("401",),
     "validate live for a scope that it lacks": ("401",),
@@ -788,12 +401,6 @@ LOST = {
     "introspect unused": ("inactive",),
 }
 """Questions about tokens that were alive before Redis was lost, and what they get afterwards."""
-
-
-def assert_no_verdict_before(answers: Iterable[Asked], changed_at: float, complete_at: float) -> None:
-    """Whatever was asked after the change got 503 as long as the new incarnation was not complete."""
-    early = [asked for asked in answers if asked.began > changed_at and asked.outcome != UNAVAILABLE and asked.ended < complete_at]
-    assert not early, early[:5]
 
 
 def assert_never_alive(answers: Iterable[Asked], changed_at: float) -> None:

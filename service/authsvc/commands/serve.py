@@ -28,6 +28,7 @@ from authsvc.commands.instance import Instance
 from authsvc.errors import OperatorError
 from authsvc.http.listener import Listener
 from authsvc.http.protocol import WireProtocol
+from authsvc.http.response import CLOSE
 from authsvc.metrics import MULTIPROCESS_DIRECTORY
 from authsvc.settings import Settings
 
@@ -39,7 +40,6 @@ LOADING_SECONDS = 1.0
 NEWCOMER_SECONDS = 1.0
 """At the end of the drain: how long a connection without a request may still bring its first."""
 _PR_SET_PDEATHSIG = 1
-_CLOSE = (b"connection", b"close")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 log = structlog.get_logger(__name__)
@@ -120,8 +120,8 @@ class DrainingServer(Server):
         self._instance.draining = True
         # Every answer from now on asks the balancer to come again on another connection, to another instance. uvicorn makes
         # the default headers anew each second from the configured ones.
-        self.config.encoded_headers.append(_CLOSE)
-        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        self.config.encoded_headers.append(CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         self._drained_at = time.monotonic() + self._drain_seconds
         self._loop.call_soon_threadsafe(self._say_close)
 

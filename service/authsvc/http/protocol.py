@@ -17,12 +17,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from authsvc.admission import Admission
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, new_request_id
-from authsvc.http.response import Header, framed, refused
+from authsvc.http.response import CLOSE, Header, framed, refused
 from authsvc.metrics import Counts
 
 LINGER_SECONDS = 1.0
 """How long we drop what a refused client still sends: closing with bytes unread resets the connection and loses our answer."""
-_CLOSE = (b"connection", b"close")
 _LONGEST_HEAD = MAX_HEADER_BYTES + MAX_BODY_BYTES
 """Bytes of an unfinished head that are kept; some may belong to the body of the request before."""
 _LONGEST_BODY = 8 * MAX_BODY_BYTES
@@ -226,7 +225,7 @@ def _answer(refusal: Refusal, default_fields: Sequence[Header]) -> bytes:
     request_id = new_request_id()
     response = refused(refusal, request_id)
     fields = [*default_fields, *framed(response, request_id)]
-    if _CLOSE not in fields:
-        fields.append(_CLOSE)
+    if CLOSE not in fields:
+        fields.append(CLOSE)
     head = b"HTTP/1.1 %d %b\r\n" % (response.status, HTTPStatus(response.status).phrase.encode("ascii"))
     return head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + response.body

@@ -10,6 +10,7 @@ from authsvc.errors import InvalidToken, MethodNotAllowed, Refusal
 Header = tuple[bytes, bytes]
 
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+CLOSE: Header = (b"connection", b"close")
 REALM = b"auth"
 
 
