@@ -39,6 +39,7 @@ class Admission:
         self._backlog_limit = backlog_limit
         self._queue: deque[tuple[float, Promise[None]]] = deque()
         self._unread: deque[Callable[[], None]] = deque()
+        self._reading = False
         self._turn_began: float | None = None
         self._pressed_turns = 0
         self._refusals = _MOST_REFUSALS_SAVED
@@ -138,9 +139,14 @@ class Admission:
         self._pressed_turns = self._pressed_turns + 1 if self._unread else 0
 
     def _read_on(self) -> None:
-        if not self._unread:
+        # What is answered at once gives its place back in here: the loop that is under way goes on, not another inside it.
+        if not self._unread or self._reading:
             return
-        while self._unread and not self.closed:
-            self._unread.popleft()()
+        self._reading = True
+        try:
+            while self._unread and not self.closed:
+                self._unread.popleft()()
+        finally:
+            self._reading = False
         if not self._unread:
             self.on_pressure(False)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
 from authsvc.http.request import (
+    Head,
     Request,
     accepted_request_id,
     basic_credentials,
@@ -41,7 +42,7 @@ def request(
     authorization: bytes | None = None,
     query: bytes = b"",
 ) -> Request:
-    return Request("POST", query, authorization, content_type, body)
+    return Request(Head("POST", query, authorization, content_type), body)
 
 
 def basic(text: str) -> bytes:

@@ -13,7 +13,9 @@ from authsvc.credentials import TokenKeys
 from authsvc.errors import Unavailable
 from authsvc.http.app import create_pages
 from authsvc.http.asgi import Front, Receive, Scope, Send
+from authsvc.http.endpoints import Endpoints
 from authsvc.http.handlers import Handlers
+from authsvc.http.heads import Heads
 from authsvc.http.management import Management
 from authsvc.http.protocol import WorkerState
 from authsvc.live.connect import address_of, connect_redis
@@ -58,31 +60,26 @@ class Instance:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        scope["state"]["worker"] = WorkerState(self.admission, self._counts, self.management_port)
-        self._start()
+        endpoints = self._start()
+        scope["state"]["worker"] = WorkerState(self.admission, self._counts, self.management_port, endpoints, Heads(endpoints.at))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await self._close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    def _start(self) -> None:
+    def _start(self) -> Endpoints:
         settings = self._settings
         self._redis = connect_redis(settings)
         self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000, self._history.admit, self._counts.redis.add)
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
-        self._front = Front(
-            Handlers(tokens, self.admission),
-            create_pages(settings.issuer),
-            Management(self._not_ready, self._metrics.render),
-            settings.management_port,
-            self._counts,
-            self.admission,
-            settings.access_log,
-        )
+        endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
+        management = Management(self._not_ready, self._metrics.render)
+        self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
         self._pipeline.start()
         self._directory.start()
         self._ticking = [asyncio.create_task(self._fold()), asyncio.create_task(self._watch())]
+        return endpoints
 
     async def _close(self) -> None:
         for task in self._ticking:

@@ -144,7 +144,7 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS = {  # noqa: RUF012 - the attribute's shape is the base class's
         "loop": "uvloop",
-        "http": "authsvc.http.protocol:WireProtocol",
+        "http": "authsvc.http.lane:LaneProtocol",
         "ws": "none",
         "lifespan": "on",
         "access_log": False,

@@ -6,8 +6,6 @@ import asyncio
 import fcntl
 import struct
 import termios
-from collections.abc import Sequence
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import httptools
@@ -16,8 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from authsvc.admission import Admission
 from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, Refusal
+from authsvc.http.endpoints import Endpoints
+from authsvc.http.heads import Heads
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, new_request_id
-from authsvc.http.response import CLOSE, Header, framed, refused
+from authsvc.http.response import refused, wire_bytes
 from authsvc.metrics import Counts
 
 LINGER_SECONDS = 1.0
@@ -34,6 +34,8 @@ class WorkerState(NamedTuple):
     admission: Admission
     counts: Counts
     management_port: int
+    endpoints: Endpoints
+    heads: Heads
 
 
 class WireProtocol(HttpToolsProtocol):
@@ -41,6 +43,7 @@ class WireProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._between = True
         self._in_head = False
         self._unfinished_bytes = 0
         self._at_work: RequestResponseCycle | None = None
@@ -53,6 +56,11 @@ class WireProtocol(HttpToolsProtocol):
     def is_new(self) -> bool:
         """Whether it is open and has not brought a whole request yet."""
         return self.parser is not None and not self.transport.is_closing() and (self.cycle is None or self._in_head)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no answer is owed."""
+        return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         super().connection_made(transport)
@@ -140,10 +148,13 @@ class WireProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         """The instance stops: what has reached it is answered, and the connection closed after the last answer that is owed."""
         self._read_on()
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self.transport.is_closing() and _bytes_to_read(self.transport) > 0:
+        if self.is_idle and not self.transport.is_closing() and _bytes_to_read(self.transport) > 0:
             # Closing now would reset the connection; its answer says `Connection: close`.
             return
+        self._finish()
+
+    def _finish(self) -> None:
+        """Close after the last answer that is owed."""
         super().shutdown()
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a boolean: whether to stay open
@@ -151,6 +162,7 @@ class WireProtocol(HttpToolsProtocol):
         return self._finish_owed()
 
     def on_message_begin(self) -> None:
+        self._between = False
         self._in_head = True
         self._unfinished_bytes = 0
         super().on_message_begin()
@@ -162,6 +174,7 @@ class WireProtocol(HttpToolsProtocol):
         self.headers = []
 
     def on_message_complete(self) -> None:
+        self._between = True
         super().on_message_complete()
         # A slow sender has not waited for us: its request arrived when it was whole.
         self.cycle.scope["state"]["arrived"] = self._arrived
@@ -202,7 +215,9 @@ class WireProtocol(HttpToolsProtocol):
             bad.disconnected = True
             bad.message_event.set()
         if bad is None or not bad.response_started:
-            self.transport.write(_answer(refusal, self.server_state.default_headers))
+            request_id = new_request_id()
+            data, _ = wire_bytes(refused(refusal, request_id), request_id, self.server_state.default_headers, closing=True)
+            self.transport.write(data)
             state: WorkerState = self.app_state["worker"]
             state.counts.requests["other", refusal.status] += 1
         self._ending = True
@@ -219,13 +234,3 @@ def _bytes_to_read(transport: asyncio.Transport) -> int:
 def _announces_body(field: tuple[bytes, bytes]) -> bool:
     name, value = field
     return name == b"transfer-encoding" or (name == b"content-length" and int(value) > 0)
-
-
-def _answer(refusal: Refusal, default_fields: Sequence[Header]) -> bytes:
-    request_id = new_request_id()
-    response = refused(refusal, request_id)
-    fields = [*default_fields, *framed(response, request_id)]
-    if CLOSE not in fields:
-        fields.append(CLOSE)
-    head = b"HTTP/1.1 %d %b\r\n" % (response.status, HTTPStatus(response.status).phrase.encode("ascii"))
-    return head + b"".join(b"%b: %b\r\n" % field for field in fields) + b"\r\n" + response.body

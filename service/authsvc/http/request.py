@@ -17,6 +17,8 @@ from authsvc.tokens import Credentials
 
 MAX_BODY_BYTES = 16 * 1024
 MAX_HEADER_BYTES = 32 * 1024
+SINGLE_HEADERS = (b"authorization", b"content-type")
+"""Header fields that may stand in a request only once."""
 SECRET_PARAMETERS = ("token", "access_token", "client_secret")
 """Parameters that must not stand in a query string, where logs keep them."""
 
@@ -39,34 +41,59 @@ def accepted_request_id(given: bytes | None) -> bytes:
     return new_request_id()
 
 
-class Request:
-    """One request to a hot endpoint."""
+class Head:
+    """What stands before a body and matters to a hot endpoint; the same for every request with the same head."""
 
-    __slots__ = ("authorization", "body", "content_type", "method", "query")
+    __slots__ = ("_basic", "authorization", "form", "json", "method", "query", "scheme")
 
-    def __init__(self, method: str, query: bytes, authorization: bytes | None, content_type: bytes | None, body: bytes) -> None:
+    def __init__(self, method: str, query: bytes, authorization: bytes | None, content_type: bytes | None) -> None:
         self.method = method
         self.query = query
-        self.authorization = authorization
-        self.content_type = content_type
+        kind = (content_type or b"").partition(b";")[0].strip().lower()
+        self.form = kind == b"application/x-www-form-urlencoded"
+        self.json = kind == b"application/json"
+        scheme, _, value = (authorization or b"").partition(b" ")
+        self.scheme = None if authorization is None else scheme.lower()
+        self.authorization = value.strip(b" ")
+        self._basic: Credentials | None = None
+
+    def basic(self) -> Credentials:
+        """The credentials of `Authorization: Basic`; decoded once."""
+        if self._basic is None:
+            self._basic = basic_credentials(self.authorization)
+        return self._basic
+
+
+class Request:
+    """One request to a hot endpoint. `authorization` stands in for what the head has after the scheme."""
+
+    __slots__ = ("_authorization", "_head", "body")
+
+    def __init__(self, head: Head, body: bytes, authorization: bytes | None = None) -> None:
+        self._head = head
+        self._authorization = head.authorization if authorization is None else authorization
         self.body = body
+
+    @property
+    def method(self) -> str:
+        """The method; GET for a HEAD."""
+        return self._head.method
 
     def parameters(self) -> dict[str, str]:
         """The body's parameters; empty values count as absent (RFC 6749, 3.1), repeated ones are refused."""
         if not self.body:
             return {}
-        kind = (self.content_type or b"").partition(b";")[0].strip().lower()
-        if kind == b"application/x-www-form-urlencoded":
+        if self._head.form:
             return form_parameters(self.body)
-        if kind == b"application/json":
+        if self._head.json:
             return json_parameters(self.body)
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded or application/json.")
 
     def query_parameters(self) -> dict[str, str]:
         """The query string's parameters; those that hold a secret are refused."""
-        if not self.query:
+        if not self._head.query:
             return {}
-        parameters = form_parameters(self.query)
+        parameters = form_parameters(self._head.query)
         for name in SECRET_PARAMETERS:
             if name in parameters:
                 raise InvalidRequest(f"{name} must not be sent in the query string.")
@@ -74,15 +101,14 @@ class Request:
 
     def bearer(self) -> bytes | None:
         """The token of an `Authorization: Bearer` (RFC 6750, 2.1); None if there is no such header."""
-        scheme, value = self._authorization()
-        return value if scheme == b"bearer" else None
+        return self._authorization if self._head.scheme == b"bearer" else None
 
     def credentials(self, parameters: dict[str, str]) -> Credentials:
         """The one way in which a client authenticates here (RFC 6749, 2.3.1)."""
-        scheme, value = self._authorization()
+        scheme = self._head.scheme
         client_id, secret = parameters.get("client_id"), parameters.get("client_secret")
         if scheme == b"basic":
-            presented = basic_credentials(value)
+            presented = self._head.basic()
             if secret is not None:
                 raise InvalidRequest("The client authenticates in two ways at once.")
             if client_id is not None and client_id != presented.client_id:
@@ -95,12 +121,6 @@ class Request:
         if client_id is None or secret is None:
             raise InvalidClient("Client authentication is missing.")
         return Credentials(client_id, secret.encode("utf-8"))
-
-    def _authorization(self) -> tuple[bytes | None, bytes]:
-        if self.authorization is None:
-            return None, b""
-        scheme, _, value = self.authorization.partition(b" ")
-        return scheme.lower(), value.strip(b" ")
 
 
 def form_parameters(text: bytes) -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import NamedTuple
 
 from authsvc.errors import InvalidToken, MethodNotAllowed, Refusal
@@ -12,6 +14,7 @@ Header = tuple[bytes, bytes]
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 CLOSE: Header = (b"connection", b"close")
 REALM = b"auth"
+STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 
 
 class Response(NamedTuple):
@@ -33,6 +36,16 @@ def framed(response: Response, request_id: bytes) -> list[Header]:
     if response.status != 204:
         headers.append((b"content-length", b"%d" % len(response.body)))
     return headers
+
+
+def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[Header], closing: bool) -> tuple[bytes, bool]:
+    """An answer as HTTP/1.1, and whether it says that the connection ends with it, as `closing` or a default field may ask."""
+    fields = [*default_fields, *framed(response, request_id)]
+    if CLOSE in default_fields:
+        closing = True
+    elif closing:
+        fields.append(CLOSE)
+    return b"%b%b\r\n%b" % (STATUS_LINES[response.status], b"".join([b"%b: %b\r\n" % field for field in fields]), response.body), closing
 
 
 def other_method(method: str, allowed: tuple[str, ...]) -> Response:

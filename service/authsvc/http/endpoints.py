@@ -1,0 +1,77 @@
+"""The hot endpoints: which path is which, and a request's way from its place in the worker to an answer that was counted."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import NamedTuple
+
+import structlog
+
+from authsvc.admission import Admission
+from authsvc.errors import Refusal, ServerError
+from authsvc.http.handlers import Handler, Handlers
+from authsvc.http.request import Request
+from authsvc.http.response import Response, refused
+from authsvc.metrics import Counts
+
+log = structlog.get_logger(__name__)
+
+
+class Endpoint(NamedTuple):
+    """A hot path: its name in metrics and logs, the methods it takes (HEAD answers as GET), and who answers."""
+
+    name: str
+    methods: tuple[str, ...]
+    handler: Handler
+
+
+class Endpoints:
+    """All hot endpoints of one worker, however a request comes in."""
+
+    def __init__(self, handlers: Handlers, counts: Counts, admission: Admission, access_log: bool) -> None:
+        self._by_path = {
+            "/token": Endpoint("token", ("POST",), handlers.token),
+            "/ott": Endpoint("ott", ("POST",), handlers.ott),
+            "/validate": Endpoint("validate", ("GET", "POST"), handlers.validate),
+            "/introspect": Endpoint("introspect", ("POST",), handlers.introspect),
+            "/revoke": Endpoint("revoke", ("POST",), handlers.revoke),
+            "/health": Endpoint("health", ("GET",), handlers.health),
+        }
+        self._counts = counts
+        self._admission = admission
+        self._access_log = access_log
+
+    def at(self, path: str) -> Endpoint | None:
+        """The hot endpoint at a path."""
+        return self._by_path.get(path)
+
+    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float) -> Response:
+        """Answer a whole request that arrived at that monotonic time, when it is its turn. Awaits nothing but promises; raises nothing."""
+        try:
+            turn = self._admission.enter(arrived)
+            if turn is not None:
+                await turn
+            try:
+                response = await endpoint.handler(request)
+            finally:
+                # Not later: whoever reads his answer slowly takes no place.
+                self._admission.leave()
+        except Refusal as refusal:
+            response = refused(refusal, request_id)
+        except Exception:
+            response = defect(endpoint.name, request_id)
+        self.note(endpoint.name, response.status, request_id, arrived)
+        return response
+
+    def note(self, name: str, status: int, request_id: bytes, arrived: float) -> None:
+        """Count an answer, and log it where that is switched on."""
+        self._counts.requests[name, status] += 1
+        self._counts.durations[name].add(monotonic() - arrived)
+        if self._access_log:
+            log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"))
+
+
+def defect(name: str, request_id: bytes) -> Response:
+    """Log the exception that is being handled, and answer with nothing of it."""
+    log.exception("a request failed", endpoint=name, request_id=request_id.decode("ascii"))
+    return refused(ServerError("This is a defect of the service; its log has the details."), request_id)
