@@ -19,6 +19,7 @@ JTI_LENGTH = 27
 PREFIXES = {Kind.ACCESS: b"at_", Kind.ONE_TIME: b"ot_"}
 _SIGNED = 35
 _CHECKSUM_BYTES = 8
+_CHECKSUM_CHARACTERS = TOKEN_LENGTH - _SIGNED
 _PREFIXES = frozenset(PREFIXES.values())
 _DIGEST_BYTES = _CHECKSUM_BYTES + NAME_BYTES
 _RANDOM_BYTES = 24
@@ -81,7 +82,7 @@ def _digest(keyed: hashlib.blake2b, signed: bytes) -> tuple[bytes, bytes]:
     state = keyed.copy()
     state.update(signed)
     digest = state.digest()
-    return base64url(digest[:_CHECKSUM_BYTES]), digest[_CHECKSUM_BYTES:]
+    return b2a_base64(digest[:_CHECKSUM_BYTES]).translate(_TO_URL_SAFE)[:_CHECKSUM_CHARACTERS], digest[_CHECKSUM_BYTES:]
 
 
 def jti(name: bytes) -> str:

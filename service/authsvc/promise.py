@@ -82,21 +82,18 @@ class Promise(Generic[T]):
 def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None, Exception | None], None]) -> None:
     """Run a coroutine that awaits nothing but promises; `done(value, error)` is called once, perhaps before this returns."""
 
-    def step() -> None:
-        value: T | None = None
-        error: Exception | None = None
-        try:
-            waiting = coroutine.send(None)
-        except StopIteration as finished:
-            value = finished.value
-        except Exception as raised:
-            error = raised
-        else:
-            waiting.when_settled(step)
-            return
-        done(value, error)
-
-    step()
+    value: T | None = None
+    error: Exception | None = None
+    try:
+        waiting = coroutine.send(None)
+    except StopIteration as finished:
+        value = finished.value
+    except Exception as raised:
+        error = raised
+    else:
+        waiting.when_settled(partial(drive, coroutine, done))
+        return
+    done(value, error)
 
 
 async def settle(coroutine: Coroutine[Promise[Any], None, T]) -> T:

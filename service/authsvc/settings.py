@@ -67,6 +67,10 @@ class Settings(BaseSettings):
         "memory (`maxmemory`, else the machine's) at 256 bytes an entry: a million entries a GiB, or 17 minutes of database outage "
         "at 1000 tokens a second.",
     )
+    fast_lane: bool = Field(
+        True,
+        description="Answer plain requests to the hot endpoints inside the HTTP protocol; false sends all through ASGI, at several times the cost.",
+    )
     keep_alive_seconds: int = Field(
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
     )

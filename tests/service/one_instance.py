@@ -145,6 +145,14 @@ class OneInstance:
 
         self.on_redis(put)
 
+    @contextlib.contextmanager
+    def beside(self, folder: Path, **settings: str | int | float) -> Iterator[OneInstance]:
+        """Another instance over the same Redis; ended afterwards."""
+        process = ServiceProcess(folder, "serve", redis_url=self.redis.url, issuer="http://auth.test", **settings).start()
+        with running(process):
+            process.wait_ready()
+            yield OneInstance(self.redis, process)
+
     def log(self) -> str:
         """All that the process has logged."""
         return self.process.log_file.read_text()

@@ -40,9 +40,9 @@ MANAGEMENT = ("/live", "/ready", "/metrics")
 kinds = pytest.mark.parametrize("kind", [FORM, JSON], ids=["form", "json"])
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
-    with one_instance(tmp_path_factory.mktemp("instance")) as instance:
+@pytest.fixture(scope="module", params=[True, False], ids=["lane", "asgi"])
+def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
+    with one_instance(tmp_path_factory.mktemp("instance"), fast_lane=request.param) as instance:
         yield instance
         assert "Traceback" not in instance.log()
 

@@ -9,6 +9,8 @@ import signal
 import socket
 import threading
 import urllib.request
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from authsvc.live.connect import connect_redis
 from authsvc.live.mirror import Mirror
 from authsvc.settings import read_settings
 from servers import RedisServer, ServiceProcess, running, wait_until
+from service.wire import Connection, request
 
 
 @pytest.fixture
@@ -87,6 +90,55 @@ def test_a_quick_stop_does_not_wait_for_the_drain(tmp_path: Path, redis_url: str
     service.process.send_signal(signal.SIGINT)
     assert service.process.wait() == 0, "it ended by itself"
     late.cancel()
+
+
+def test_no_connection_is_reset_at_the_end_of_a_drain(tmp_path: Path, redis_url: str) -> None:
+    _assert_no_connection_is_reset(tmp_path, redis_url, drains=4)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(2400)
+def test_no_connection_is_reset_at_the_end_of_hundreds_of_drains(tmp_path: Path, redis_url: str) -> None:
+    _assert_no_connection_is_reset(tmp_path, redis_url, drains=200)
+
+
+def test_workers_that_are_only_replaced_leave_the_socket_open_to_newcomers(tmp_path: Path, redis_url: str) -> None:
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url, drain_seconds=0.1).start().wait_ready()
+    with running(service):
+        service.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "Worker exiting" in service.log_file.read_text(), "the first worker is gone")
+        for _ in range(5):
+            urllib.request.urlopen(f"{service.url}/health", timeout=0.9).close()
+
+
+def _assert_no_connection_is_reset(folder: Path, redis_url: str, drains: int) -> None:
+    """Connect as fast as possible until it is refused; whatever the kernel has accepted must be answered."""
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(drains):
+            service = ServiceProcess(folder, "serve", redis_url=redis_url, drain_seconds=0.3).start().wait_ready()
+            with running(service):
+                service.process.send_signal(signal.SIGTERM)
+                connecting = [pool.submit(_connect_until_refused, service.port) for _ in range(6)]
+                outcomes = sum((each.result() for each in connecting), Counter[str]())
+                assert service.process.wait(10) == 0
+            assert outcomes.pop("answered") > 0
+            assert not outcomes
+
+
+def _connect_until_refused(port: int) -> Counter[str]:
+    outcomes = Counter[str]()
+    while True:
+        try:
+            connection = Connection(port, 3.0)
+        except (ConnectionRefusedError, TimeoutError):
+            return outcomes
+        with connection:
+            try:
+                connection.send(request("GET", "/health"))
+                answer = connection.answer()
+                outcomes["answered" if answer and answer.status == 200 else f"{answer}"] += 1
+            except OSError as error:
+                outcomes[type(error).__name__] += 1
 
 
 def test_an_idle_instance_notices_that_redis_has_gone_silent(tmp_path: Path, redis_url: str, redis_server: RedisServer) -> None:

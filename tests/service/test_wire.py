@@ -25,10 +25,10 @@ GRANT = b"grant_type=client_credentials&" + CREDENTIALS
 CHUNKED = [("Content-Type", FORM), ("Transfer-Encoding", "chunked")]
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
+@pytest.fixture(scope="module", params=[True, False], ids=["lane", "asgi"])
+def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
     """An instance that must have answered no 500 and logged nothing worth a look when all is over."""
-    with one_instance(tmp_path_factory.mktemp("instance")) as instance:
+    with one_instance(tmp_path_factory.mktemp("instance"), fast_lane=request.param) as instance:
         yield instance
         assert instance.valid(instance.issue())
         assert {name: value for name, value in instance.metrics().items() if 'status="5' in name and value} == {}

@@ -38,6 +38,7 @@ READ_AS = {
     "AUTH_MAX_IN_FLIGHT": ("64", 64),
     "AUTH_QUEUE_WAIT_MS": ("250", 250),
     "AUTH_BACKLOG_LIMIT": ("5000", 5000),
+    "AUTH_FAST_LANE": ("false", False),
     "AUTH_KEEP_ALIVE_SECONDS": ("60", 60),
     "AUTH_RECORDS_URL": ("sqlite:////var/lib/auth/records.db", "sqlite:////var/lib/auth/records.db"),
     "AUTH_WRITER_PROFILE": ("latency", "latency"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 
 import structlog
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from prometheus_client import multiprocess
 from uvicorn.config import Config
@@ -26,6 +28,7 @@ from uvicorn_worker import UvicornWorker
 from authsvc import logs
 from authsvc.commands.instance import Instance
 from authsvc.errors import OperatorError
+from authsvc.http.lane import LaneProtocol
 from authsvc.http.listener import Listener
 from authsvc.http.protocol import WireProtocol
 from authsvc.http.response import CLOSE
@@ -39,6 +42,8 @@ LOADING_SECONDS = 1.0
 """How long a worker that starts waits for its client directory before it accepts requests all the same."""
 NEWCOMER_SECONDS = 1.0
 """At the end of the drain: how long a connection without a request may still bring its first."""
+HANDSHAKE_SECONDS = 0.05
+"""At the end of the drain: how long a connection that has begun may take to become whole."""
 _PR_SET_PDEATHSIG = 1
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -69,11 +74,12 @@ class JsonLogger(Logger):  # type: ignore[misc]
 class DrainingServer(Server):
     """On SIGTERM readiness turns red at once, and listening ends only after the drain; whoever had connected is answered."""
 
-    def __init__(self, config: Config, instance: Instance, drain_seconds: float) -> None:
+    def __init__(self, config: Config, instance: Instance, drain_seconds: float, master_stops: mmap.mmap) -> None:
         super().__init__(config)
         self._instance = instance
         self._drain_seconds = drain_seconds
         self._drained_at: float | None = None
+        self._master_stops = master_stops
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn starts, but with listeners that can pause and be emptied."""
@@ -102,6 +108,11 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, give those who came last the time to ask, and let uvicorn finish."""
         listeners: list[Listener] = self.servers  # type: ignore[assignment]
+        # A worker that is only replaced shares its sockets with those that go on.
+        if self._master_stops[0]:
+            for listener in listeners:
+                listener.begin_no_more()
+            await asyncio.sleep(HANDSHAKE_SECONDS)
         for listener in listeners:
             listener.close()
         for listener in listeners:
@@ -144,7 +155,7 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS = {  # noqa: RUF012 - the attribute's shape is the base class's
         "loop": "uvloop",
-        "http": "authsvc.http.lane:LaneProtocol",
+        "http": LaneProtocol,
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -154,7 +165,9 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        server = DrainingServer(self.config, self.wsgi, self.cfg.settings_of_instance.drain_seconds)
+        if not self.cfg.settings_of_instance.fast_lane:
+            self.config.http = WireProtocol
+        server = DrainingServer(self.config, self.wsgi, self.cfg.settings_of_instance.drain_seconds, self.cfg.master_stops)
         # gunicorn's quick stop; the base class's handler would only set a flag that uvicorn never looks at.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
@@ -177,6 +190,16 @@ def _forget_worker(arbiter: Any, worker: Any) -> None:
 def _forget_metrics(arbiter: Any) -> None:
     if MULTIPROCESS_DIRECTORY in os.environ:
         shutil.rmtree(os.environ[MULTIPROCESS_DIRECTORY])
+
+
+class Master(Arbiter):  # type: ignore[misc]
+    """gunicorn's master, which tells its workers when it is not only replacing them."""
+
+    def stop(self, graceful: bool = True) -> None:
+        """Stop the workers; nobody has the sockets after them, unless another master took over."""
+        if self.reexec_pid == self.master_pid == 0:
+            self.cfg.master_stops[0] = 1
+        super().stop(graceful)
 
 
 class InstanceServer(BaseApplication):  # type: ignore[misc]
@@ -208,6 +231,11 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
         for name, value in options.items():
             self.cfg.set(name, value)
         self.cfg.settings_of_instance = settings
+        self.cfg.master_stops = mmap.mmap(-1, 1)
+
+    def run(self) -> None:
+        """Be the master until a signal ends it."""
+        Master(self).run()
 
     def load(self) -> Any:
         """Build the application, in each worker after the fork."""

@@ -6,13 +6,14 @@ A handler is a coroutine that awaits nothing but promises; a refusal is raised a
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any
 
 from authsvc.admission import Admission
 from authsvc.credentials import base64url
 from authsvc.errors import CredentialsMissing, InvalidRequest, InvalidScope, UnsupportedGrantType
 from authsvc.http.request import Request, scopes
-from authsvc.http.response import Response, ok
+from authsvc.http.response import JSON_HEADERS, Header, Response, ok
 from authsvc.model import Kind, TokenValue
 from authsvc.promise import Promise
 from authsvc.tokens import Active, Tokens
@@ -75,8 +76,8 @@ class Handlers:
             parameters = request.parameters()
             token, scope = _one_token(bearer, parameters), parameters.get("scope")
         active = await self._tokens.validate(token, _scopes_to_hold(scope))
-        body, client_id, granted = _active(active)
-        return ok(b'{"active":true,"valid":true,%b}' % body, (b"x-auth-client", client_id), (b"x-auth-scope", granted))
+        body, fields = _active(active)
+        return Response(200, fields, b'{"active":true,"valid":true,%b}' % body)
 
     async def introspect(self, request: Request) -> Response:
         """`POST /introspect`: what a token is worth, for an authenticated client (RFC 7662)."""
@@ -124,16 +125,18 @@ def _one_token(bearer: bytes | None, parameters: dict[str, str]) -> bytes:
     return given.encode("utf-8")
 
 
-def _active(active: Active) -> tuple[bytes, bytes, bytes]:
-    """The members that describe a live token, and its client and scope. Neither can hold what JSON would escape."""
+def _active(active: Active) -> tuple[bytes, tuple[Header, ...]]:
+    """The members that describe a live token, and the headers for a gateway. Neither can hold what JSON would escape."""
     value: TokenValue = active.value
-    client_id, scope = value.client_id.encode("ascii"), value.scope.encode("ascii")
-    body = b'"client_id":"%b","scope":"%b","scopes":["%b"],"token_type":"Bearer","iat":%d,"exp":%d,"jti":"%b"' % (
-        client_id,
-        scope,
-        scope.replace(b" ", b'","'),
-        value.issued_seconds,
-        value.issued_seconds + value.ttl_seconds,
-        base64url(active.name),
-    )
-    return body, client_id, scope
+    about, fields = _about(value.client_id, value.scope)
+    issued_seconds = value.issued_seconds
+    body = b'%b"iat":%d,"exp":%d,"jti":"%b"' % (about, issued_seconds, issued_seconds + value.ttl_seconds, base64url(active.name))
+    return body, fields
+
+
+@lru_cache(4096)
+def _about(client_id: str, scope: str) -> tuple[bytes, tuple[Header, ...]]:
+    """What is the same for all tokens of a client with this scope."""
+    client, granted = client_id.encode("ascii"), scope.encode("ascii")
+    body = b'"client_id":"%b","scope":"%b","scopes":["%b"],"token_type":"Bearer",' % (client, granted, granted.replace(b" ", b'","'))
+    return body, (*JSON_HEADERS, (b"x-auth-client", client), (b"x-auth-scope", granted))

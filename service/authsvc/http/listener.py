@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import socket
+import struct
 from collections.abc import Callable
 
 import structlog
@@ -12,6 +14,19 @@ ACCEPTED_AT_ONCE = 64
 """Connections accepted in one turn of the event loop, so that those that are open already get theirs."""
 FULL_SECONDS = 0.1
 """How long accepting pauses when the process has no file descriptor left."""
+
+_SO_ATTACH_FILTER = 26
+_NO_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # the byte of the TCP flags
+        (0x54, 0, 0, 0x12),  # SYN and ACK of them
+        (0x15, 0, 1, 0x02),  # SYN alone?
+        (0x06, 0, 0, 0),  # then drop the packet,
+        (0x06, 0, 0, 0xFFFFFFFF),  # else take it whole
+    )
+)
+"""A classic BPF program (Linux, socket filters) that drops every request for a new connection."""
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +51,18 @@ class Listener:
         """Accept again."""
         if not self._closed:
             self._loop.add_reader(self._listening, self._accept, ACCEPTED_AT_ONCE)
+
+    def begin_no_more(self) -> None:
+        """Have the kernel begin no further connection on this socket, whoever shares it; those that have begun can be finished.
+
+        A connection that becomes whole between the last accept and the close is reset, with the request that it brought.
+        """
+        program = ctypes.create_string_buffer(_NO_SYN, len(_NO_SYN))
+        filter_ = struct.pack("HL", len(_NO_SYN) // 8, ctypes.addressof(program))
+        try:
+            self._listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+        except OSError as error:
+            log.info("new connections cannot be held off before the socket closes", error=error.strerror)
 
     def close(self) -> None:
         """Stop listening. What the kernel had accepted by now is taken first: closing the socket would reset it."""

@@ -128,6 +128,9 @@ def form_parameters(text: bytes) -> dict[str, str]:
     if b"%" in text or b"+" in text:
         pairs = [pair.partition(b"=") for pair in text.split(b"&")]
         return _distinct((_form_text(name), _form_text(value)) for name, equals, value in pairs if name or equals)
+    if b"&" not in text:
+        name, _, value = _text(text).partition("=")
+        return {name: value} if value else {}
     # Most bodies have nothing encoded in them, nothing empty and nothing twice: those are decoded and split in one go.
     plain = [pair.partition("=") for pair in _text(text).split("&")]
     parameters = {name: value for name, _, value in plain if value}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ Header = tuple[bytes, bytes]
 
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 CLOSE: Header = (b"connection", b"close")
+CLOSE_LINE = b"connection: close\r\n"
 REALM = b"auth"
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 
@@ -40,12 +42,21 @@ def framed(response: Response, request_id: bytes) -> list[Header]:
 
 def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[Header], closing: bool) -> tuple[bytes, bool]:
     """An answer as HTTP/1.1, and whether it says that the connection ends with it, as `closing` or a default field may ask."""
-    fields = [*default_fields, *framed(response, request_id)]
-    if CLOSE in default_fields:
-        closing = True
-    elif closing:
-        fields.append(CLOSE)
-    return b"%b%b\r\n%b" % (STATUS_LINES[response.status], b"".join([b"%b: %b\r\n" % field for field in fields]), response.body), closing
+    closes = CLOSE in default_fields
+    return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        STATUS_LINES[response.status],
+        _lines(tuple(default_fields)),
+        _lines(response.headers),
+        request_id,
+        len(response.body),
+        CLOSE_LINE if closing and not closes else b"",
+        response.body,
+    ), closing or closes
+
+
+@lru_cache(4096)
+def _lines(fields: tuple[Header, ...]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 def other_method(method: str, allowed: tuple[str, ...]) -> Response:

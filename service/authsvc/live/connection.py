@@ -38,7 +38,11 @@ class Call(Promise[Reply]):
     __slots__ = ("version",)
 
     def __init__(self) -> None:
-        super().__init__()
+        # As Promise does: a call to it would cost as much again, on every request.
+        self.settled = False
+        self._resume = None
+        self._value = None
+        self._error = None
         self.version: bytes | None = None
 
     def take(self, reply: Reply, version: bytes | None) -> bytes | None:

@@ -1,0 +1,141 @@
+"""The lane beside the way through ASGI: whatever is asked, in whatever pieces, both answer the same bytes."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from service.one_instance import FORM, JSON, OneInstance, basic, bearer, encoded, one_instance
+from service.wire import Connection, Field
+from service.wire import request as in_bytes
+
+CHANGING = re.compile(
+    rb"(?i)(?<=\ndate: )[^\r]*|(?<=x-request-id: )[0-9a-f]{12}-[0-9a-f]+|(?<=\"request_id\":\")[0-9a-f]{12}-[0-9a-f]+"
+    rb"|(?<=content-length: )\d+|(?<=\"access_token\":\")[^\"]+"
+)
+"""What may differ: the date, an id that the service made (and with it the length), a fresh token."""
+
+LAST = re.compile(rb"close|HTTP/1\.0")
+"""A request that ends its connection."""
+
+
+def request(method: str, target: str, *fields: Field, body: bytes | None = None) -> bytes:
+    return in_bytes(method, target, fields, body)
+
+
+class Both:
+    """Two instances over one Redis, one without the lane."""
+
+    def __init__(self, lane: OneInstance, asgi: OneInstance) -> None:
+        self.lane = lane
+        self.asgi = asgi
+
+    def assert_same(self, *packets: bytes) -> bytes:
+        """Send the packets to both, and a last request unless one of them is the last, and compare all that comes back."""
+        if not LAST.search(b"".join(packets)):
+            packets = (*packets, request("GET", "/health", ("Connection", "close")))
+        lane, asgi = (_all_answers(instance.port, packets) for instance in (self.lane, self.asgi))
+        assert CHANGING.sub(b"*", lane) == CHANGING.sub(b"*", asgi)
+        return lane
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """The lane and ASGI side by side."""
+    with one_instance(tmp_path_factory.mktemp("lane")) as lane, lane.beside(tmp_path_factory.mktemp("asgi"), fast_lane=False) as asgi:
+        yield Both(lane, asgi)
+        for instance in (lane, asgi):
+            assert "Traceback" not in instance.log()
+
+
+def _all_answers(port: int, packets: tuple[bytes, ...]) -> bytes:
+    with Connection(port) as connection:
+        connection.send(*packets)
+        return connection.rest()
+
+
+def _questions(both: Both) -> list[bytes]:
+    """Requests of all sorts, plain and not, each answered the same however often it is asked."""
+    live, ended = both.lane.issue(), both.lane.issue()
+    assert both.lane.post("/revoke", {"token": ended}, basic("app")).status == 200
+    form = ("Content-Type", FORM)
+    close = ("Connection", "close")
+
+    def post(target: str, parameters: dict[str, str], *fields: tuple[str, str], kind: str = FORM) -> bytes:
+        return request("POST", target, ("Content-Type", kind), *fields, body=encoded(parameters, kind))
+
+    return [
+        request("GET", "/health"),
+        request("HEAD", "/health"),
+        request("OPTIONS", "/token"),
+        request("GET", "/nothing"),
+        request("GET", "/health?x=%41"),
+        request("GET", "/health", ("X-Request-Id", "mine-1")),
+        request("GET", "/health", ("X-Request-Id", "not allowed")),
+        request("GET", "/health", ("X-Request-Id", "one"), ("X-Request-Id", "two")),
+        request("GET", "/validate", bearer(live)),
+        request("GET", "/validate", bearer(live), ("x-request-id", "mine-2")),
+        request("GET", "/validate", bearer(ended)),
+        request("GET", "/validate", bearer("")),
+        request("GET", "/validate", bearer("\x80 x")),
+        request("GET", "/validate", bearer(live), bearer(live)),
+        request("GET", "/validate", ("authorization", f"bEARER {live}")),
+        request("GET", "/validate?scope=read", bearer(live)),
+        request("GET", "/validate?scope=admin", bearer(live)),
+        request("GET", f"/validate?token={live}"),
+        request("GET", "/validate"),
+        post("/validate", {"token": live}),
+        post("/validate", {"token": live, "scope": "read"}),
+        post("/validate", {"token": live}, kind=JSON),
+        post("/validate", {"token": live}, bearer(live)),
+        post("/validate", {}, bearer(ended)),
+        post("/validate", {"token": "garbage"}, ("X-Request-ID", "mine-3")),
+        post("/introspect", {"token": live}, basic("app")),
+        post("/introspect", {"token": ended}, basic("app")),
+        post("/introspect", {"token": live}, basic("app", "wrong")),
+        post("/token", {"grant_type": "client_credentials"}, basic("app")),
+        post("/token", {"grant_type": "client_credentials", "scope": "admin"}, basic("app")),
+        post("/token", {"grant_type": "password"}, basic("app")),
+        post("/ott", {"grant_type": "client_credentials", "client_id": "app", "client_secret": "app-secret"}),
+        post("/revoke", {"token": ended}, basic("app")),
+        post("/revoke", {}, bearer(ended)),
+        request("POST", "/token", form, basic("app"), body=b"grant_type=client_credentials&grant_type=client_credentials"),
+        request("POST", "/token", form, body=b"=&&=x&grant_type="),
+        request("POST", "/token", form, body=b"%zz=\xff"),
+        request("POST", "/token", form, ("Expect", "100-continue"), basic("app"), body=b"grant_type=client_credentials"),
+        request("GET", "/health", ("Upgrade", "websocket"), ("Connection", "upgrade")),
+        request("GET", "/health", ("Connection", "keep-alive")),
+        request("POST", "/validate", form, ("Transfer-Encoding", "chunked")) + b"5\r\ntoken\r\n2\r\n=x\r\n0\r\n\r\n",
+        request("POST", "/validate", ("Content-Type", "text/plain"), body=b"token"),
+        b"\r\n" + request("GET", "/health"),
+        b"GET /health HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        request("GET", "http://auth.test/health"),
+        request("GET", "/health", close),
+    ]
+
+
+def test_every_kind_of_request_is_answered_alike(both: Both) -> None:
+    for asked in _questions(both):
+        assert both.assert_same(asked).startswith(b"HTTP/1.1 ")
+
+
+def test_a_head_that_was_seen_before_means_what_it_meant(both: Both) -> None:
+    questions = [asked for asked in _questions(both) if not LAST.search(asked)]
+    for asked in questions:
+        both.assert_same(*[asked] * 3)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@given(st.randoms(use_true_random=False), st.data())
+def test_random_requests_in_random_pieces_are_answered_alike(both: Both, source: random.Random, data: st.DataObject) -> None:
+    questions = _questions(both)
+    chosen = data.draw(st.lists(st.integers(0, len(questions) - 1), min_size=1, max_size=12))
+    last = next((at for at, number in enumerate(chosen) if LAST.search(questions[number])), len(chosen))
+    asked = b"".join(questions[number] for number in chosen[: last + 1])
+    cuts = sorted(source.randrange(len(asked) + 1) for _ in range(data.draw(st.integers(0, 6))))
+    both.assert_same(*(asked[start:end] for start, end in zip([0, *cuts], [*cuts, len(asked)], strict=True) if end > start))
