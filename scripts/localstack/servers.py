@@ -13,8 +13,8 @@ from localstack.errors import StackError
 
 REDIS_FLOOR = (7, 0, 0)
 """Scripts need the flag `allow-oom`."""
-NGINX_FLOOR = (1, 27, 3)
-"""`resolve` in an upstream is free from this release on, and the cluster runs the same configuration."""
+NGINX_FLOOR = (1, 27, 4)
+"""`keepalive_min_timeout` is there from this release on; `resolve` in an upstream, which a cluster needs, is free from 1.27.3 on."""
 _VERSION = re.compile(r"(?:v=|/)(\d+)\.(\d+)\.(\d+)")
 
 

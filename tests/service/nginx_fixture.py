@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import shutil
 import signal
@@ -18,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 CONFIGURATION = Path(__file__).parents[2] / "nginx"
-OLDEST_VERSION = (1, 27, 3)
-"""The first open source release that follows the addresses of a name (`server ... resolve`)."""
+OLDEST_VERSION = (1, 27, 4)
+"""The first release that has `keepalive_min_timeout`."""
 LONGEST_SCOPE = " ".join(f"{number:064d}" for number in range(32))
 """The most that one client may hold, in the header of every stub answer."""
 
@@ -86,6 +87,7 @@ class NginxServer:
     """One nginx on a loopback port in front of `backends` (`host:port`). As a context manager it is up inside and gone afterwards.
 
     `listen` and `http_level` are further lines of listen.conf and http.conf. `user` is who runs it, by default who runs the tests.
+    A `listener` on the port is inherited instead of opened, so that one nginx can take over from another.
     """
 
     def __init__(
@@ -99,10 +101,12 @@ class NginxServer:
         listen: str = "",
         http_level: str = "",
         user: str | None = None,
+        listener: socket.socket | None = None,
     ) -> None:
         self.prefix = prefix
         self.port = port
         self.user = user
+        self.listener = listener
         self.error_log = prefix / "stderr"
         self.configuration = write_configuration(
             confdir,
@@ -119,8 +123,14 @@ class NginxServer:
     def start(self) -> None:
         """Start and return when the port takes connections; AssertionError with nginx's own words when it does not."""
         command = [str(part) for part in (nginx_binary(), "-e", "stderr", "-p", self.prefix, "-c", self.configuration)]
+        inherited, environ = [], None
+        if self.listener is not None:
+            # nginx takes it as it is: a worker who comes second to a connection would wait in accept() for the next one.
+            self.listener.setblocking(False)
+            inherited = [self.listener.fileno()]
+            environ = {**os.environ, "NGINX": f"{inherited[0]};"}
         with self.error_log.open("wb") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr, cwd="/", user=self.user)
+            self.process = subprocess.Popen(command, stderr=stderr, cwd="/", user=self.user, env=environ, pass_fds=inherited)
         # The port is open a little before signals are handled, the pid file is written a little after.
         wait_until(lambda: ((self.prefix / "nginx.pid").exists() and self.listening()) or not self.running())
         assert self.running(), self.error_log.read_text()

@@ -82,16 +82,15 @@ class Fleet:
         await store.add_client(client_of("app", "read", "write"))
         await store.close()
 
-    def nginx(self, folder: Path, *, port: int = 0, listen: str = "") -> NginxServer:
+    def nginx(self, folder: Path, listener: socket.socket | None = None) -> NginxServer:
         """An nginx before the four instances, not started."""
-        port = port or free_port()
-        server = NginxServer(folder / "conf", folder / "run", port, servers_of(self.instances), server_options=NGINX_RETRY)
+        port = listener.getsockname()[1] if listener else free_port()
+        backends = servers_of(self.instances)
+        server = NginxServer(folder / "conf", folder / "run", port, backends, server_options=NGINX_RETRY, listener=listener)
         shared = folder / "conf" / "auth.conf"
         text = shared.read_text()
         assert NGINX_IDLE[0] in text
         shared.write_text(text.replace(*NGINX_IDLE))
-        if listen:
-            (folder / "conf" / "listen.conf").write_text(f"listen 127.0.0.1:{port} {listen};\n")
         return server
 
     def drained(self) -> bool:
@@ -240,6 +239,9 @@ def send_each(connections: Iterable[Connection], messages: Iterable[bytes]) -> N
         connection.send(message)
 
 
+# Instances behind nginx, under load
+
+
 def test_instances_stop_and_start_under_load_and_no_request_fails(fleet: Fleet, tmp_path: Path) -> None:
     _roll(fleet, tmp_path, restarts=8)
 
@@ -273,9 +275,12 @@ def stop(instance: ServiceProcess) -> None:
     assert instance.process.wait(DRAIN_SECONDS + END_SECONDS) == 0
 
 
-def test_scale_in_from_four_to_two_and_back_and_no_request_fails(fleet: Fleet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["nginx is told", "nginx finds out"])
+def test_scale_in_from_four_to_two_and_back_and_no_request_fails(fleet: Fleet, tmp_path: Path, told: bool) -> None:
     with fleet.nginx(tmp_path) as nginx, SteadyLoad(nginx.port) as load:
         load.go_on()
+        if told:
+            reload(nginx, fleet.instances[:2])
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(stop, fleet.instances[2:]))
         load.go_on()
@@ -283,9 +288,21 @@ def test_scale_in_from_four_to_two_and_back_and_no_request_fails(fleet: Fleet, t
             instance.start()
         for instance in fleet.instances[2:]:
             instance.wait_ready()
+        if told:
+            reload(nginx, fleet.instances)
         for instance in fleet.instances[2:]:
             wait_until(lambda instance=instance: tokens_issued(instance) > 0 or load.failures, "the new ones are asked")
     load.assert_all_answered()
+
+
+def reload(nginx: NginxServer, instances: Sequence[ServiceProcess]) -> None:
+    """Give nginx other instances, and return when its old workers are gone."""
+    servers = "".join(f"server {address} {NGINX_RETRY};\n" for address in servers_of(instances))
+    (nginx.configuration.parent / "upstream.conf").write_text(f"least_conn;\n{servers}")
+    assert nginx.process is not None
+    old = psutil.Process(nginx.process.pid).children()
+    nginx.signal(signal.SIGHUP)
+    wait_until(lambda: not any(worker.is_running() for worker in old), "the old workers are gone")
 
 
 def tokens_issued(instance: ServiceProcess) -> float:
@@ -310,6 +327,36 @@ def test_an_nginx_that_quits_answers_what_is_in_flight(fleet: Fleet, tmp_path: P
             connections.close()
             assert nginx.process is not None
             assert nginx.process.wait(10) == 0
+
+
+def test_one_nginx_takes_over_from_another_and_no_request_fails(fleet: Fleet, tmp_path: Path) -> None:
+    _take_over(fleet, tmp_path, times=6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_one_nginx_takes_over_from_another_hundreds_of_times_and_no_request_fails(fleet: Fleet, tmp_path: Path) -> None:
+    _take_over(fleet, tmp_path, times=200)
+
+
+def _take_over(fleet: Fleet, folder: Path, times: int) -> None:
+    """All have one listening socket. Each reads its configuration again when it serves alone."""
+    with socket.create_server(("127.0.0.1", 0), backlog=511) as listener, contextlib.ExitStack() as ended:
+        old = ended.enter_context(fleet.nginx(folder / "0", listener))
+        with SteadyLoad(old.port) as load:
+            for number in range(times):
+                new = ended.enter_context(fleet.nginx(folder / f"{number + 1}", listener))
+                load.go_on(1)
+                old.signal(signal.SIGQUIT)
+                assert old.process is not None
+                assert old.process.wait(10) == 0
+                load.go_on(1)
+                reload(new, fleet.instances)
+                old = new
+        load.assert_all_answered()
+
+
+# The writer
 
 
 def test_writers_that_stop_within_batches_lose_nothing(fleet: Fleet) -> None:

@@ -39,6 +39,7 @@ from service.nginx_fixture import (
     wait_until,
     write_configuration,
 )
+from service.wire import Connection
 
 INCLUDED = ["http.conf", "listen.conf", "main.conf", "upstream.conf"]
 IDS = (f"test-{number}" for number in itertools.count())
@@ -526,6 +527,41 @@ def test_reload_loses_no_request(fleet: StubFleet, tmp_path: Path) -> None:
             workers = master.children()
             server.signal(signal.SIGHUP)
             wait_until(partial(answered_by_new_workers, workers))
+
+
+@pytest.mark.parametrize("told", [signal.SIGHUP, signal.SIGQUIT], ids=["reload", "quit"])
+def test_kept_connection_may_ask_once_more_of_a_worker_that_is_to_end(fleet: StubFleet, tmp_path: Path, told: signal.Signals) -> None:
+    with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses) as server, Connection(server.port) as connection:
+        assert asked_again(connection) == (200, "keep-alive")
+        worker = told_to_end(server, told)
+        assert asked_again(connection) == (200, "close")
+        assert connection.answer() is None
+        wait_until(lambda: not worker.is_running(), seconds=1)
+
+
+def test_silent_connection_keeps_a_worker_for_seconds_only(fleet: StubFleet, tmp_path: Path) -> None:
+    with NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses) as server, Connection(server.port) as connection:
+        assert asked_again(connection) == (200, "keep-alive")
+        worker = told_to_end(server, signal.SIGQUIT)
+        # and an answer of 9 s that begins then ends before the 15 s of worker_shutdown_timeout
+        wait_until(lambda: not worker.is_running(), seconds=6)
+        assert connection.answer() is None
+
+
+def told_to_end(server: NginxServer, told: signal.Signals) -> psutil.Process:
+    """The one worker, once it has begun to end; whatever is sent to it then comes after its idle connections were closed."""
+    assert server.process is not None
+    [worker] = psutil.Process(server.process.pid).children()
+    server.signal(told)
+    wait_until(lambda: not worker.is_running() or "shutting down" in " ".join(worker.cmdline()))
+    return worker
+
+
+def asked_again(connection: Connection) -> tuple[int, str | None] | None:
+    """Status and `Connection` of an answer on a kept connection; None if nginx hung up."""
+    connection.send(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = connection.answer()
+    return answer and (answer.status, answer.header("connection"))
 
 
 @pytest.mark.parametrize("user", ["nobody"] if os.geteuid() == 0 else [None])

@@ -37,7 +37,7 @@ def test_an_old_redis_on_path_is_passed_over_for_a_new_valkey(tmp_path: Path, mo
     assert find_redis().path == file
 
 
-@pytest.mark.parametrize(("says", "taken"), [("nginx/1.27.3", True), ("nginx/1.27.2 (Ubuntu)", False), ("nothing", False)])
+@pytest.mark.parametrize(("says", "taken"), [("nginx/1.27.4", True), ("nginx/1.27.3 (Ubuntu)", False), ("nothing", False)])
 def test_nginx_is_taken_from_path_when_it_is_new_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str, taken: bool) -> None:
     file = program(tmp_path / "bin", "nginx", f"nginx version: {says}")
     monkeypatch.setenv("PATH", str(file.parent))
