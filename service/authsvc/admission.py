@@ -21,12 +21,19 @@ REFUSED_SHARE = 0.25
 """Late requests refused for each one that is worked on."""
 PRESSED_TURNS = 3
 """Turns of the event loop in a row that left something unread: before that, what is late was late because the process got no CPU."""
+REFUSALS_PER_WAIT = 20
+"""Refusals that each queue wait allows whatever is worked on: when all that has a place stands still, the others are told."""
 _MOST_REFUSALS_SAVED = 50.0
 BYTES_PER_ENTRY = 256
 """Redis memory that one stream entry is taken for, with a margin: one of a client id and scope of 30 characters together took
 112 bytes on Valkey 9.1.2, and 209 while a writer had it."""
 BACKLOG_MEMORY_SHARE = 0.25
 """Share of Redis's memory that the backlog may fill unless a limit is set."""
+
+
+def backlog_limit(configured: int | None, memory_limit_bytes: int) -> int:
+    """Entries waiting to be written at which no more tokens are made; unless configured, as many as the backlog's share of memory holds."""
+    return int(memory_limit_bytes * BACKLOG_MEMORY_SHARE / BYTES_PER_ENTRY) if configured is None else configured
 
 
 class Admission:
@@ -38,8 +45,8 @@ class Admission:
         self._queue_wait_seconds = queue_wait_seconds
         self._backlog_limit = backlog_limit
         self._queue: deque[tuple[float, Promise[None]]] = deque()
-        self._unread: deque[Callable[[], None]] = deque()
-        self._reading = False
+        self._unread: deque[tuple[float, Callable[[], None]]] = deque()
+        self._reading = self._pressed = False
         self._turn_began: float | None = None
         self._pressed_turns = 0
         self._refusals = _MOST_REFUSALS_SAVED
@@ -65,12 +72,13 @@ class Admission:
         )
 
     def leave_unread(self, resume: Callable[[], None]) -> None:
-        """Have `resume` called when there is room again; first come, first served."""
-        if not self._unread:
+        """Have `resume` called when there is room again, or to be refused; first come, first served."""
+        if not self._pressed:
+            self._pressed = True
             self.on_pressure(True)
-        self._unread.append(resume)
         # There may be nothing in flight whose end would call them.
-        self.arrival()
+        self._unread.append((self.arrival(), resume))
+        self._expire_later()
 
     def enter(self, arrived: float) -> Promise[None] | None:
         """Take a place: at once (None), or when the promise is resolved. SlowDown, raised or in the promise, if it takes too long."""
@@ -84,8 +92,7 @@ class Admission:
             raise self._refusal()
         turn: Promise[None] = Promise()
         self._queue.append((arrived, turn))
-        if self._expiring is None:
-            self._expiring = asyncio.get_running_loop().call_later(self._queue_wait_seconds, self._expire)
+        self._expire_later()
         return turn
 
     def leave(self) -> None:
@@ -99,10 +106,7 @@ class Admission:
 
     def see_backlog(self, entries: int, memory_limit_bytes: int) -> None:
         """Note how many entries wait to be written, and how much memory Redis has for everything."""
-        limit = self._backlog_limit
-        if limit is None:
-            limit = int(memory_limit_bytes * BACKLOG_MEMORY_SHARE / BYTES_PER_ENTRY)
-        self._backlog_full = entries >= limit
+        self._backlog_full = entries >= backlog_limit(self._backlog_limit, memory_limit_bytes)
 
     def check_backlog(self) -> None:
         """SlowDown while so many entries wait to be written that no more tokens should be made."""
@@ -115,23 +119,30 @@ class Admission:
         self._refusals = min(self._refusals + REFUSED_SHARE, _MOST_REFUSALS_SAVED)
 
     def _too_long_since(self, began: float) -> bool:
-        return monotonic() - began > self._queue_wait_seconds
+        return monotonic() - began >= self._queue_wait_seconds
 
     def _refusal(self) -> SlowDown:
         self._counts.shed["queue_wait"] += 1
         return SlowDown("Too many requests: try again after the time in Retry-After.")
 
+    def _expire_later(self) -> None:
+        if self._expiring is None and (self._queue or self._unread):
+            oldest = min(waiting[0][0] for waiting in (self._queue, self._unread) if waiting)
+            seconds = self._queue_wait_seconds - (monotonic() - oldest)
+            self._expiring = asyncio.get_running_loop().call_later(max(seconds, 0.0) or self._queue_wait_seconds, self._expire)
+
     def _expire(self) -> None:
-        """Refuse those who waited too long."""
+        """Refuse those who waited too long: all whose turn it would have been, and of the unread as many as may be."""
         self._expiring = None
-        now = monotonic()
-        while self._queue and now - self._queue[0][0] >= self._queue_wait_seconds:
+        self._refusals = min(self._refusals + REFUSALS_PER_WAIT, _MOST_REFUSALS_SAVED)
+        while self._queue and self._too_long_since(self._queue[0][0]):
             _, turn = self._queue.popleft()
             turn.reject(self._refusal())
-        if self._queue:
-            wait = self._queue_wait_seconds - (now - self._queue[0][0])
-            self._expiring = asyncio.get_running_loop().call_later(wait, self._expire)
+        while self._unread and self._refusals >= 1 and self._too_long_since(self._unread[0][0]):
+            self._refusals -= 1
+            self._unread.popleft()[1]()
         self._read_on()
+        self._expire_later()
 
     def _end_turn(self) -> None:
         self._turn_began = None
@@ -140,13 +151,14 @@ class Admission:
 
     def _read_on(self) -> None:
         # What is answered at once gives its place back in here: the loop that is under way goes on, not another inside it.
-        if not self._unread or self._reading:
+        if self._reading:
             return
         self._reading = True
         try:
             while self._unread and not self.closed:
-                self._unread.popleft()()
+                self._unread.popleft()[1]()
         finally:
             self._reading = False
-        if not self._unread:
+        if self._pressed and not self._unread:
+            self._pressed = False
             self.on_pressure(False)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 
+from authsvc.errors import Unavailable
 from authsvc.live.directory import Directory
 from authsvc.live.forms import Malformed
 from authsvc.live.history import History
@@ -21,6 +22,8 @@ from authsvc.model import CLIENT_ID_PATTERN, Client, DeletedClient, servable
 from authsvc.records.contract import RecordStore
 
 LEASE_SECONDS = 15.0
+DOUBTS = 4
+"""Passes, a second apart, in which a process that saw more may still vouch for a server before its data is replaced."""
 
 log = structlog.get_logger(__name__)
 
@@ -29,22 +32,24 @@ class Reconciler:
     """Compares and repairs; one writer at a time rebuilds, and every writer keeps the marks."""
 
     def __init__(
-        self, store: RecordStore, mirror: Mirror, directory: Directory, survey: Callable[[], Awaitable[Survey]], holder: str
+        self, store: RecordStore, mirror: Mirror, directory: Directory, survey: Callable[[int | None], Awaitable[Survey]], holder: str
     ) -> None:
+        """`survey` takes one, and moves the beat on if it is given the one noted last."""
         self._store = store
         self._mirror = mirror
         self._directory = directory
         self._survey = survey
         self._holder = holder
         self._history = History()
-        self._compared = False
+        self._compared = self._judged = False
+        self._doubts: dict[str, int] = {}
         self._complained: dict[str, int] = {}
         self.rebuilds = 0
 
     async def run_once(self) -> None:
         """One pass. Any error leaves everything as it was or further repaired; the next pass goes on."""
         try:
-            survey = await self._survey()
+            survey = await self._survey(None)
             reason = await self._why_replace(survey)
         except (Malformed, ValueError) as error:
             await self._replace(f"the mirror cannot be read: {error}")
@@ -61,9 +66,11 @@ class Reconciler:
 
         Every writer does it once a second: if only one did, its death would leave a gap until another took over.
         """
-        survey = await self._survey()
+        survey = await self._survey(self._history.beat if self._judged else None)
         known = survey.version is not None and self._history.knows(survey.version)
-        if not known or self._history.ran_back(survey):
+        # Of a server that nobody has vouched for nothing is noted: the marks would say that its data was seen before.
+        self._judged = known and survey.vouched == survey.run_id
+        if not self._judged or self._history.ran_back(survey):
             return
         self._history.note(survey)
         await self._store.write_marks(self._history.number, survey.marks)
@@ -80,6 +87,12 @@ class Reconciler:
         reason = self._history.ran_back(survey)
         if reason is not None:
             return reason
+        if survey.vouched != survey.run_id and not self._history.witnessed(survey):
+            doubts = self._doubts.get(survey.run_id, 0) + 1
+            self._doubts = {survey.run_id: doubts}
+            if doubts < DOUBTS:
+                raise Unavailable("Nobody has vouched for the data of the shared store yet.")
+            return "nobody saw how far redis had come before it started again"
         self._history.note(survey)
         await self._directory.refresh()
         if any(version is None or version.incarnation != home.incarnation for version in await self._mirror.versions()):
@@ -139,6 +152,9 @@ class Reconciler:
         version = await self._mirror.build(records, number, await self._store.identity())
         if version is not None:
             self._history.recall(number, {})
+            self._history.note(await self._survey(None))
+            self._judged = True
+            await self.keep_marks()
         # Given back: whoever finds this incarnation lost, too, need not wait until the lease is over.
         await self._store.take_lease("incarnation", self._holder, 0)
         self.rebuilds += 1

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     )
     fast_lane: bool = Field(
         True,
-        description="Answer plain requests to the hot endpoints inside the HTTP protocol; false sends all through ASGI, at several times the cost.",
+        description="Answer plain requests to the hot endpoints inside the HTTP protocol; `false` sends all through ASGI, which is slower.",
     )
     keep_alive_seconds: int = Field(
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."

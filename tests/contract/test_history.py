@@ -11,11 +11,11 @@ import pytest
 
 from authsvc.errors import Unavailable
 from authsvc.live.connect import RedisClient, address_of
-from authsvc.live.history import History
+from authsvc.live.history import WITNESS_MS, History
 from authsvc.live.keys import BEAT, HOME_VERSION, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
-from authsvc.live.survey import take_survey
+from authsvc.live.survey import BEAT_MARK, take_survey
 from authsvc.model import StreamMark, Version
 from contract.live_parts import answer, connected, kept_connected, redis_client, settings_of, until
 from servers import RedisServer
@@ -57,7 +57,8 @@ async def lose_stream(redis: RedisClient) -> None:
 
 
 async def set_back_beat(redis: RedisClient) -> None:
-    await redis.decr(BEAT)
+    milliseconds, _, number = (await redis.get(BEAT)).decode().partition("-")
+    await redis.set(BEAT, f"{milliseconds}-{int(number) - 1}")
 
 
 async def earlier_incarnation(redis: RedisClient) -> None:
@@ -81,9 +82,6 @@ def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_b
         await history.watch(pipeline.call)
         await history.watch(pipeline.call)
         await set_back(redis)
-        if step == "watch" and set_back is set_back_beat:
-            # This step moves the beat on by itself first.
-            await set_back(redis)
         await getattr(history, step)(pipeline.call)
         assert await versions(redis) == 16 * [None]
 
@@ -125,11 +123,11 @@ def test_whoever_saw_nothing_yet_waits_until_a_writer_vouched(redis_server: Redi
         mirror = Mirror(redis)
         run_id = (await take_survey(pipeline.call)).run_id
         await mirror.vouch("an earlier process")
-        with pytest.raises(Unavailable, match="No writer has compared"):
+        with pytest.raises(Unavailable, match="Nobody has compared"):
             await History().admit(pipeline.call)
         later = History()
         later.recall(4, {BEAT.decode(): StreamMark("0-0", 99)})
-        with pytest.raises(Unavailable, match="No writer has compared"):
+        with pytest.raises(Unavailable, match="Nobody has compared"):
             await later.admit(pipeline.call)
         knowing = History()
         await knowing.watch(pipeline.call)
@@ -139,6 +137,46 @@ def test_whoever_saw_nothing_yet_waits_until_a_writer_vouched(redis_server: Redi
         await mirror.vouch("an earlier process")
         await mirror.drop()
         await History().admit(pipeline.call)
+
+    play(redis_server, story)
+
+
+def test_whoever_saw_the_data_until_its_end_vouches_for_the_server_that_started_again(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        run_id = (await take_survey(pipeline.call)).run_id
+        witness, absent = History(), History()
+        for history in (witness, absent):
+            await history.watch(pipeline.call)
+        await witness.watch(pipeline.call)
+        await Mirror(redis).vouch("an earlier process")
+        milliseconds, _, number = (await redis.get(BEAT)).decode().partition("-")
+        await redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
+        with pytest.raises(Unavailable, match="Nobody has compared"):
+            await absent.admit(pipeline.call)
+        await witness.watch(pipeline.call)
+        await witness.admit(pipeline.call)
+        assert (await take_survey(pipeline.call)).vouched == run_id
+        await absent.admit(pipeline.call)
+
+    play(redis_server, story)
+
+
+def test_nobody_moves_on_the_beat_of_older_data(redis_server: RedisServer) -> None:
+    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+        async def beat() -> int:
+            return (await take_survey(pipeline.call)).marks[BEAT_MARK].entries_added
+
+        history = History()
+        await history.watch(pipeline.call)
+        assert await beat() == 0, "who has noted nothing has judged nothing"
+        for _ in range(3):
+            await history.watch(pipeline.call)
+        await history.watch(pipeline.call, leaving=True)
+        assert await beat() == 3
+        await take_survey(pipeline.call, beat_from=4)
+        assert await beat() == 3
+        await take_survey(pipeline.call, beat_from=3)
+        assert await beat() == 4
 
     play(redis_server, story)
 

@@ -6,21 +6,22 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from authsvc.clients import Change, Clients
+from authsvc.errors import Unavailable
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
+from authsvc.live.history import WITNESS_MS
 from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import take_survey
 from authsvc.model import Client, DeletedClient
-from authsvc.reconcile import Reconciler
+from authsvc.reconcile import DOUBTS, Reconciler
 from authsvc.records.sqlite import SqliteStore
 from authsvc.settings import read_settings
 from contract.live_parts import connected
@@ -50,7 +51,7 @@ class World:
         self.pipeline = pipeline
         self.store = store
         self.mirror = Mirror(redis)
-        self.reconciler = Reconciler(store, self.mirror, Directory(redis), partial(take_survey, pipeline.call), holder)
+        self.reconciler = Reconciler(store, self.mirror, Directory(redis), lambda beat: take_survey(pipeline.call, beat_from=beat), holder)
         self.instance = Directory(redis)
         self.clients = Clients(store, self.mirror)
 
@@ -405,14 +406,45 @@ def test_a_server_is_vouched_for_only_after_its_data_was_compared(redis_server: 
     in_world(redis_server, path, story)
 
 
+def test_data_that_nobody_saw_to_its_end_is_replaced_unless_somebody_vouches_in_time(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        before = (await world.mirror.versions())[0]
+        run_id = (await take_survey(world.pipeline.call)).run_id
+        milliseconds, _, number = (await world.redis.get(BEAT)).decode().partition("-")
+        await world.redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
+        set_on, kept = await world.redis.get(BEAT), await world.store.read_marks()
+        for vouched_in_time in (True, False):
+            await world.mirror.vouch("an earlier process of the server")
+            later = World(world.redis, world.pipeline, world.store)
+            for _ in range(DOUBTS - 1):
+                with pytest.raises(Unavailable, match="Nobody has vouched"):
+                    await later.reconciler.run_once()
+                await later.reconciler.keep_marks()
+            assert await world.redis.get(BEAT) == set_on, "who has not judged the data does not move its beat on"
+            assert await world.store.read_marks() == kept, "nor say that it was seen"
+            if vouched_in_time:
+                await world.mirror.vouch(run_id)
+                await later.reconciler.run_once()
+                assert (await world.mirror.versions())[0] == before
+            else:
+                await later.reconciler.run_once()
+                after = (await world.mirror.versions())[0]
+                assert before is not None
+                assert after is not None
+                assert after.number > before.number
+
+    in_world(redis_server, path, story)
+
+
 def test_a_beat_that_ran_back_is_enough_however_quiet_the_streams_were(redis_server: RedisServer, path: Path) -> None:
     async def story(world: World) -> None:
         await world.reconciler.run_once()
-        await take_survey(world.pipeline.call, beat=True)
-        await take_survey(world.pipeline.call, beat=True)
+        await world.reconciler.keep_marks()
         await world.reconciler.keep_marks()
         before = (await world.mirror.versions())[0]
-        await world.redis.set(BEAT, 1)
+        held = await world.redis.get(BEAT)
+        await world.redis.set(BEAT, held.rpartition(b"-")[0] + b"-1")
         await world.mirror.vouch("whoever had this copy")
         await World(world.redis, world.pipeline, world.store).reconciler.run_once()
         after = (await world.mirror.versions())[0]

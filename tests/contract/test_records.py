@@ -83,6 +83,53 @@ async def test_open_brings_the_schema_up_to_date_and_keeps_what_is_there(databas
 
 
 @awaited
+async def test_what_is_there_is_opened_as_it_is(database: Any) -> None:
+    async with database.opened() as store:
+        stored = await store.add_client(ALPHA)
+    store = connect_store(database.url, 30)
+    schema = await store.open_as_it_is()
+    assert schema.found == schema.own
+    assert await store.list_clients() == [stored]
+    database.plain_sql("UPDATE alembic_version SET version_num = '9999'")
+    assert (await store.open_as_it_is())._replace(own="") == ("9999", "")
+    await store.close()
+
+
+@awaited
+async def test_what_is_not_there_is_not_made(database: Any, tmp_path: Path) -> None:
+    store = connect_store(database.url, 30)
+    with pytest.raises(OperatorError, match="There is no record store") as raised:
+        await store.open_as_it_is()
+    await store.close()
+    assert not isinstance(raised.value, RecordsUnavailable), "trying again would not help"
+    assert not list(tmp_path.iterdir())
+
+
+@awaited
+async def test_an_earlier_schema_is_refused_and_stays(database: Any) -> None:
+    async with database.opened():
+        database.plain_sql("UPDATE alembic_version SET version_num = '0000'")
+    store = connect_store(database.url, 30)
+    with pytest.raises(OperatorError, match="0000, older than"):
+        await store.open_as_it_is()
+    await store.close()
+    assert database.plain_sql("SELECT version_num FROM alembic_version") == [("0000",)]
+
+
+@awaited
+async def test_a_write_is_tried_and_leaves_nothing(database: Any) -> None:
+    async with database.opened(0.2) as store:
+        assert await store.take_lease("mine", "me", 60)
+        tables = [name for (name,) in database.plain_sql("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        before = {name: database.plain_sql(f'SELECT * FROM "{name}"') for name in tables}
+        await store.try_write()
+        assert {name: database.plain_sql(f'SELECT * FROM "{name}"') for name in tables} == before
+        with database.kept_busy(), pytest.raises(RecordsUnavailable):
+            await store.try_write()
+        await store.try_write()
+
+
+@awaited
 async def test_close_is_safe_to_call_twice_and_without_open(database: Any) -> None:
     async with database.opened() as store:
         await store.close()
@@ -702,6 +749,10 @@ async def fill(folder):
             written += 1
     except RecordsUnavailable as error:
         print(error)
+    try:
+        await store.try_write()
+    except RecordsUnavailable as error:
+        print(error)
     assert 0 < written < len(batches), written
     ballast.unlink()
     await store.write_records(batches[written])
@@ -722,4 +773,4 @@ def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
     command = [*apart, sys.executable, "-c", FULL_DISK, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, env=CHILD_ENVIRONMENT)
     assert run.returncode == 0, run.stderr
-    assert run.stdout == f"The disk of the record store {tmp_path}/records.db is full.\n"
+    assert run.stdout == 2 * f"The disk of the record store {tmp_path}/records.db is full.\n"

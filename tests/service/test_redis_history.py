@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from authsvc.live.history import WITNESS_MS
 from authsvc.live.keys import BEAT
 from servers import ServiceProcess, run_json, running, wait_until
 from service.callers import (
@@ -197,6 +198,41 @@ def test_processes_that_start_after_the_restore_wait_for_the_writer_who_remember
             wait_until(watch.complete.is_set, "a new incarnation")
     assert_unavailable_then_ended(callers.answers, changed_at, watch.incomplete_until)
     assert_works(deployment)
+
+
+@pytest.mark.long
+def test_an_older_copy_is_noticed_though_no_writer_kept_marks_for_long(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.writer.kill()
+    kept_ms = beat_kept_ms(deployment)
+    with deployment.redis_client() as client:
+        wait_until(lambda: _milliseconds(client.get(BEAT).decode()) - kept_ms > WITNESS_MS + 1000, "the marks are old", seconds=30)
+    past = Past(deployment, tmp_path)
+    past.copy()
+    past.wait_until_old()
+    past.end_the_others()
+    with Watch(deployment) as watch:
+        deployment.revoke(past.revoked)
+        kill_all(deployment)
+        changed_at = past.restore()
+        start_instances(deployment)
+        with callers_of(past) as callers:
+            wait_without_writer(callers, time.monotonic())
+            deployment.writer.start().wait_ready()
+            callers.wait_for(ENDED, never=ALIVE)
+            wait_until(watch.complete.is_set, "a new incarnation")
+    assert_unavailable_then_ended(callers.answers, changed_at, watch.incomplete_until)
+    assert_works(deployment)
+
+
+def beat_kept_ms(deployment: Deployment) -> int:
+    """When the beat was reached that the record store was last told, by the server's clock."""
+    with contextlib.closing(sqlite3.connect(deployment.records, timeout=30)) as connection:
+        rows = connection.execute("SELECT last_id FROM stream_marks WHERE stream = ?", (BEAT.decode(),)).fetchall()
+    return max(_milliseconds(last_id) for (last_id,) in rows)
+
+
+def _milliseconds(mark: str) -> int:
+    return int(mark.partition("-")[0])
 
 
 def beats_noted(deployment: Deployment) -> int:

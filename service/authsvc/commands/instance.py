@@ -44,6 +44,7 @@ class Instance:
         self._metrics = Metrics(self._counts)
         self.admission = Admission(self._counts, settings.max_in_flight, settings.queue_wait_ms / 1000, settings.backlog_limit)
         self._history = History()
+        self._backlog_seen = 0.0, 0.0
         self.draining = False
 
     @property
@@ -100,12 +101,19 @@ class Instance:
     async def _watch(self) -> None:
         """Look once a second how far Redis has come: an idle instance must notice, too, that it went silent or ran back."""
         while True:
+            self._metrics.backlog_age_seconds.set(self._backlog_age_seconds())
             # An error was logged where the connection failed, and shows in redis_up.
             with contextlib.suppress(Unavailable):
-                self._show(await self._history.watch(self._pipeline.call))
+                self._show(await self._history.watch(self._pipeline.call, leaving=self.draining))
             await asyncio.sleep(TICK_SECONDS)
 
+    def _backlog_age_seconds(self) -> float:
+        """As last seen, and older by the time since: nothing is written while nobody sees it."""
+        seen_at, age_seconds = self._backlog_seen
+        return age_seconds + monotonic() - seen_at if age_seconds > 0 else 0.0
+
     def _show(self, survey: Survey) -> None:
+        self._backlog_seen = monotonic(), survey.backlog_age_seconds
         self.admission.see_backlog(survey.backlog_entries, survey.memory_limit_bytes)
         self._metrics.token_keys.set(survey.token_keys)
         self._metrics.backlog_entries.set(survey.backlog_entries)

@@ -6,12 +6,12 @@ import asyncio
 import ctypes
 import mmap
 import os
-import shutil
+import resource
 import signal
 import socket
 import sys
-import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,22 +20,25 @@ import structlog
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from prometheus_client import multiprocess
 from uvicorn.config import Config
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 from authsvc import logs
+from authsvc.commands import worker_metrics
 from authsvc.commands.instance import Instance
 from authsvc.errors import OperatorError
 from authsvc.http.lane import LaneProtocol
 from authsvc.http.listener import Listener
 from authsvc.http.protocol import WireProtocol
 from authsvc.http.response import CLOSE
-from authsvc.metrics import MULTIPROCESS_DIRECTORY
 from authsvc.settings import Settings
 
 BACKLOG = 4096
+MOST_FILES = 65536
+"""Open files that a worker asks for where its limit is lower."""
+RESERVED_FILES = 64
+"""Of the open files that a worker may have, those that clients never get: for Redis, the management port and the logs."""
 REQUEST_MARGIN_SECONDS = 5
 """Beyond the drain: time for requests in flight before a worker is killed."""
 LOADING_SECONDS = 1.0
@@ -76,6 +79,7 @@ class DrainingServer(Server):
 
     def __init__(self, config: Config, instance: Instance, drain_seconds: float, master_stops: mmap.mmap) -> None:
         super().__init__(config)
+        self._loop = asyncio.get_running_loop()
         self._instance = instance
         self._drain_seconds = drain_seconds
         self._drained_at: float | None = None
@@ -84,7 +88,6 @@ class DrainingServer(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn starts, but with listeners that can pause and be emptied."""
         assert sockets is not None, "gunicorn hands over the sockets"
-        self._loop = asyncio.get_running_loop()
         await super().startup(sockets=[])
         if self.should_exit:
             return
@@ -92,11 +95,16 @@ class DrainingServer(Server):
         self._listen(by_port.pop(self._instance.management_port))
         # Other workers on the same socket are ready already; but when Redis is away, somebody must say so.
         await self._instance.loaded(LOADING_SECONDS)
-        [public] = [self._listen(listening) for listening in by_port.values()]
+        most_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES
+
+        def has_room(arriving: int) -> bool:
+            return len(self.server_state.connections) + arriving < most_connections
+
+        [public] = [self._listen(listening, has_room) for listening in by_port.values()]
         self._instance.admission.on_pressure = lambda pressed: public.pause() if pressed else public.resume()
 
-    def _listen(self, listening: socket.socket) -> Listener:
-        listener = Listener(listening, self._make_protocol)
+    def _listen(self, listening: socket.socket, has_room: Callable[[int], bool] = lambda arriving: True) -> Listener:
+        listener = Listener(listening, self._make_protocol, has_room)
         self.servers.append(listener)  # type: ignore[arg-type] # uvicorn only closes them
         return listener
 
@@ -165,9 +173,10 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
-        if not self.cfg.settings_of_instance.fast_lane:
+        settings: Settings = self.cfg.settings_of_instance
+        if not settings.fast_lane:
             self.config.http = WireProtocol
-        server = DrainingServer(self.config, self.wsgi, self.cfg.settings_of_instance.drain_seconds, self.cfg.master_stops)
+        server = DrainingServer(self.config, self.wsgi, settings.drain_seconds, self.cfg.master_stops)
         # gunicorn's quick stop; the base class's handler would only set a flag that uvicorn never looks at.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
@@ -180,16 +189,6 @@ def _die_with_master(worker: Any) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != worker.ppid:
         os._exit(1)
-
-
-def _forget_worker(arbiter: Any, worker: Any) -> None:
-    if MULTIPROCESS_DIRECTORY in os.environ:
-        multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
-
-
-def _forget_metrics(arbiter: Any) -> None:
-    if MULTIPROCESS_DIRECTORY in os.environ:
-        shutil.rmtree(os.environ[MULTIPROCESS_DIRECTORY])
 
 
 class Master(Arbiter):  # type: ignore[misc]
@@ -222,8 +221,8 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": int(settings.drain_seconds) + REQUEST_MARGIN_SECONDS,
             "timeout": 30,
             "backlog": BACKLOG,
-            "child_exit": _forget_worker,
-            "on_exit": _forget_metrics,
+            "child_exit": lambda arbiter, worker: worker_metrics.forget_worker(worker.pid),
+            "on_exit": lambda arbiter: worker_metrics.forget_all(),
             "post_fork": lambda arbiter, worker: _die_with_master(worker),
             "worker_tmp_dir": "/dev/shm" if os.access("/dev/shm", os.W_OK) else None,  # noqa: S108 - heartbeats must not wait for a disk
             "control_socket_disable": True,
@@ -250,14 +249,22 @@ def _check_port(host: str, port: int) -> None:
         raise OperatorError(f"Port {host}:{port} cannot be opened: {error.strerror}.") from error
 
 
+def _raise_file_limit() -> None:
+    """The soft limit is often 1024, of which each client needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def serve(settings: Settings) -> None:
     """Serve until a signal ends it."""
     settings.issuing_key()
     for host, port in ((settings.host, settings.port), (settings.management_host, settings.management_port)):
         _check_port(host, port)
-    if worker_count(settings.workers) > 1 and MULTIPROCESS_DIRECTORY not in os.environ:
-        # prometheus-client looks at this when it is imported, so the command begins again with it set.
-        os.environ[MULTIPROCESS_DIRECTORY] = tempfile.mkdtemp(prefix="authsvc-metrics-")
+    if worker_metrics.prepare(worker_count(settings.workers)):
+        # prometheus-client looks at the variable when it is imported, so the command begins again with it set.
         os.execv(sys.executable, [sys.executable, "-m", "authsvc", "serve"])  # noqa: S606 - no shell is wanted
+    _raise_file_limit()
     log.info("serving", public=f"{settings.host}:{settings.port}", management=f"{settings.management_host}:{settings.management_port}")
     InstanceServer(settings).run()

@@ -13,7 +13,7 @@ import structlog
 ACCEPTED_AT_ONCE = 64
 """Connections accepted in one turn of the event loop, so that those that are open already get theirs."""
 FULL_SECONDS = 0.1
-"""How long accepting pauses when the process has no file descriptor left."""
+"""How long accepting pauses when the process has no room for a connection."""
 
 _SO_ATTACH_FILTER = 26
 _NO_SYN = b"".join(
@@ -34,10 +34,17 @@ log = structlog.get_logger(__name__)
 class Listener:
     """Stands in for an asyncio server, which can neither pause nor be emptied."""
 
-    def __init__(self, listening: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        has_room: Callable[[int], bool] = lambda arriving: True,
+    ) -> None:
+        """Connections are left to the kernel's queue while `has_room` is false; it is told how many have no protocol yet."""
         self._loop = asyncio.get_running_loop()
         self._listening = listening
         self._make_protocol = make_protocol
+        self._has_room = has_room
         self._arriving: set[asyncio.Task[object]] = set()
         self._closed = False
         listening.setblocking(False)
@@ -78,6 +85,9 @@ class Listener:
 
     def _accept(self, most: int) -> None:
         for _ in range(most):
+            if not self._has_room(len(self._arriving)) and not self._closed:
+                self._wait()
+                return
             try:
                 connection, _ = self._listening.accept()
             except BlockingIOError:
@@ -87,11 +97,14 @@ class Listener:
                 continue
             except OSError as error:
                 log.error("a connection cannot be accepted", error=str(error))
-                self.pause()
-                self._loop.call_later(FULL_SECONDS, self.resume)
+                self._wait()
                 return
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             arriving = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
             self._arriving.add(arriving)
             arriving.add_done_callback(self._arriving.discard)
+
+    def _wait(self) -> None:
+        self.pause()
+        self._loop.call_later(FULL_SECONDS, self.resume)

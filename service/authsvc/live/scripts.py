@@ -194,8 +194,19 @@ return 'done'
 
 BEAT_ON = Script(
     """
--- Move the beat on. A script, because a plain INCR is refused when memory is full. KEYS beat.
-return redis.call('INCR', KEYS[1])
+-- Move the beat on: a number, and the time at which it was reached, which never runs back. KEYS beat. ARGV number noted before.
+-- Behind that number this is older data, whose beat must not catch up with what was noted of the newer.
+local held = redis.call('GET', KEYS[1]) or '0-0'
+local ms, number = string.match(held, '^(%d+)%-(%d+)$')
+if not number then ms, number = '0', '0' end
+if tonumber(number) < tonumber(ARGV[1]) then return held end
+"""
+    + _NOW_MS
+    + """
+if tonumber(now_ms) > tonumber(ms) then ms = now_ms end
+held = ms .. '-' .. string.format('%.0f', tonumber(number) + 1)
+redis.call('SET', KEYS[1], held)
+return held
 """
 )
 

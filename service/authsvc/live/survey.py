@@ -18,7 +18,8 @@ Ask = Callable[[bytes, int], Awaitable[Any]]
 _NOWHERE = StreamMark("0-0", 0)
 _INFO = pack(b"INFO", b"server", b"keyspace", b"memory")
 _STATE = pack(b"GET", HOME_VERSION) + pack(b"GET", VOUCHED) + pack(b"TIME")
-_BEAT_MARK = BEAT.decode("ascii")
+BEAT_MARK = BEAT.decode("ascii")
+"""The beat among the marks: its number as the entries that were added, and the time at which it was reached as the last id."""
 _SHARDS = len(STREAMS)
 
 
@@ -42,14 +43,15 @@ class Survey(NamedTuple):
     memory_limit_bytes: int
 
 
-async def take_survey(ask: Ask, *, beat: bool = False) -> Survey:
+async def take_survey(ask: Ask, *, beat_from: int | None = None) -> Survey:
     """Look once; Unavailable if any part of it cannot be had, Malformed if the version is none.
 
-    With `beat` the beat is moved on, so that whoever was told of it knows any copy made earlier by its smaller number,
-    however quiet the streams are.
+    With `beat_from`, the beat that the caller noted last, the beat is moved on unless it is behind that: so whoever was told
+    of it knows any copy made earlier by its smaller number, however quiet the streams are. Only who has judged the data
+    may do it: the beat of an older copy, moved on often enough, would pass for the newest.
     """
     # By its text: the server compiles it once, and a lost script needs no second round.
-    beaten = BEAT_ON.fallback((BEAT,)) if beat else pack(b"GET", BEAT)
+    beaten = pack(b"GET", BEAT) if beat_from is None else BEAT_ON.fallback((BEAT,), beat_from)
     streams = b"".join(pack(b"XINFO", b"STREAM", stream) for stream in STREAMS)
     poison = b"".join(pack(b"XLEN", stream) for stream in POISON)
     command = beaten + _INFO + _STATE + poison + streams
@@ -75,7 +77,7 @@ def _understood(replies: list[Any]) -> Survey:
         vouched=(vouched or b"").decode("ascii", "replace"),
         version=found,
         marks={
-            _BEAT_MARK: StreamMark("0-0", int(beat or 0)),
+            BEAT_MARK: _beat(beat),
             **{name.decode("ascii"): mark for name, (mark, _, _) in zip(STREAMS, streams, strict=True)},
         },
         backlog_entries=sum(length for _, length, _ in streams),
@@ -85,6 +87,12 @@ def _understood(replies: list[Any]) -> Survey:
         memory_bytes=int(fields["used_memory"]),
         memory_limit_bytes=int(fields["maxmemory"]) or int(fields["total_system_memory"]),
     )
+
+
+def _beat(reply: bytes | None) -> StreamMark:
+    """`<ms>-<number>`; whatever else stands there is no beat."""
+    milliseconds, _, number = (reply or b"").partition(b"-")
+    return StreamMark(f"{int(milliseconds)}-0", int(number)) if milliseconds.isdigit() and number.isdigit() else _NOWHERE
 
 
 def _stream(reply: Any) -> tuple[StreamMark, int, int | None]:
