@@ -86,7 +86,9 @@ class Admission:
             if self._pressed_turns >= PRESSED_TURNS and self._refusals >= 1 and self._too_long_since(arrived):
                 self._refusals -= 1
                 raise self._refusal()
-            self._take()
+            self._counts.in_flight += 1
+            if self._refusals < _MOST_REFUSALS_SAVED:
+                self._refusals += REFUSED_SHARE
             return None
         if self._too_long_since(arrived):
             raise self._refusal()
@@ -100,9 +102,10 @@ class Admission:
         self._counts.in_flight -= 1
         while self._queue and self._counts.in_flight < self._max_in_flight:
             _, turn = self._queue.popleft()
-            self._take()
+            self._counts.in_flight += 1
             turn.resolve(None)
-        self._read_on()
+        if self._unread:
+            self._read_on()
 
     def see_backlog(self, entries: int, memory_limit_bytes: int) -> None:
         """Note how many entries wait to be written, and how much memory Redis has for everything."""
@@ -113,10 +116,6 @@ class Admission:
         if self._backlog_full:
             self._counts.shed["backlog"] += 1
             raise SlowDown("Too many records wait to be written: try again after the time in Retry-After.")
-
-    def _take(self) -> None:
-        self._counts.in_flight += 1
-        self._refusals = min(self._refusals + REFUSED_SHARE, _MOST_REFUSALS_SAVED)
 
     def _too_long_since(self, began: float) -> bool:
         return monotonic() - began >= self._queue_wait_seconds

@@ -61,7 +61,9 @@ class Promise(Generic[T]):
         if not self.settled:
             self._asyncio_future_blocking = True
             yield self
-        return self.result()
+        if self._error is not None:
+            raise self._error
+        return cast(T, self._value)
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop of the task that awaits."""

@@ -274,19 +274,19 @@ def test_a_query_is_refused_as_a_form_is(query: bytes) -> None:
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b"bEaReR"])
 @pytest.mark.parametrize("space", [b" ", b"   "])
 def test_a_bearer_token_is_read_whatever_the_case_of_its_scheme(scheme: bytes, space: bytes) -> None:
-    assert request(authorization=scheme + space + b"at_Token").bearer() == b"at_Token"
-    assert request(authorization=scheme + space + b"at_Token ").bearer() == b"at_Token"
+    assert request(authorization=scheme + space + b"at_Token").bearer == b"at_Token"
+    assert request(authorization=scheme + space + b"at_Token ").bearer == b"at_Token"
 
 
 @pytest.mark.parametrize("authorization", [None, b"", b"Basic YTpi", b"Bearerat_x", b"Digest x", b"Token Bearer x"])
 def test_no_bearer_token_where_there_is_none(authorization: bytes | None) -> None:
-    assert request(authorization=authorization).bearer() is None
+    assert request(authorization=authorization).bearer is None
 
 
 @pytest.mark.parametrize("authorization", [b"Bearer", b"Bearer ", b"Bearer   "])
 def test_a_bearer_scheme_without_a_token_is_an_empty_token_and_not_none(authorization: bytes) -> None:
     """So that it is judged as a bad token, never as no authentication at all."""
-    assert request(authorization=authorization).bearer() == b""
+    assert request(authorization=authorization).bearer == b""
 
 
 # Client authentication

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import mmap
 import os
 import resource
@@ -47,6 +48,8 @@ NEWCOMER_SECONDS = 1.0
 """At the end of the drain: how long a connection without a request may still bring its first."""
 HANDSHAKE_SECONDS = 0.05
 """At the end of the drain: how long a connection that has begun may take to become whole."""
+GARBAGE_OBJECTS = 10_000
+"""Objects made since the last look for garbage that bring about the next."""
 _PR_SET_PDEATHSIG = 1
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
@@ -91,6 +94,10 @@ class DrainingServer(Server):
         await super().startup(sockets=[])
         if self.should_exit:
             return
+        # What was made until here stays; looking through it again and again for garbage would be a tenth of a request's cost.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_OBJECTS, 20, 100)
         by_port = {listening.getsockname()[1]: listening for listening in sockets}
         self._listen(by_port.pop(self._instance.management_port))
         # Other workers on the same socket are ready already; but when Redis is away, somebody must say so.

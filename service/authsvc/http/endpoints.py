@@ -65,8 +65,9 @@ class Endpoints:
 
     def note(self, name: str, status: int, request_id: bytes, arrived: float) -> None:
         """Count an answer, and log it where that is switched on."""
-        self._counts.requests[name, status] += 1
-        self._counts.durations[name].add(monotonic() - arrived)
+        counts = self._counts
+        counts.requests[name, status] += 1
+        counts.durations[name].add(monotonic() - arrived)
         if self._access_log:
             log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"))
 

@@ -63,8 +63,8 @@ class Handlers:
 
     async def validate(self, request: Request) -> Response:
         """`GET` or `POST /validate`: is this token good, for these scopes; consumes a one-time token."""
-        query = request.query_parameters()
-        bearer = request.bearer()
+        query = request.query_parameters() if request.query else {}
+        bearer = request.bearer
         if request.method == "GET":
             if bearer is None:
                 raise CredentialsMissing("An Authorization: Bearer header is needed.")
@@ -75,9 +75,9 @@ class Handlers:
                 raise InvalidRequest("scope of a POST comes in the body.")
             parameters = request.parameters()
             token, scope = _one_token(bearer, parameters), parameters.get("scope")
-        active = await self._tokens.validate(token, _scopes_to_hold(scope))
+        active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope))
         body, fields = _active(active)
-        return Response(200, fields, b'{"active":true,"valid":true,%b}' % body)
+        return Response._make((200, fields, b'{"active":true,"valid":true,%b}' % body))
 
     async def introspect(self, request: Request) -> Response:
         """`POST /introspect`: what a token is worth, for an authenticated client (RFC 7662)."""
@@ -91,7 +91,7 @@ class Handlers:
         """`POST /revoke`: end a token, by its client or by whoever presents it (RFC 7009)."""
         request.query_parameters()
         parameters = request.parameters()
-        bearer = request.bearer()
+        bearer = request.bearer
         if bearer is None:
             presented = request.credentials(parameters)
             await self._tokens.revoke(presented, _one_token(None, parameters))
@@ -106,7 +106,7 @@ class Handlers:
         return HEALTHY
 
 
-def _scopes_to_hold(scope: str | None) -> tuple[str, ...]:
+def _scopes_to_hold(scope: str) -> tuple[str, ...]:
     try:
         return scopes(scope)
     except InvalidScope as refusal:

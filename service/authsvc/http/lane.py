@@ -12,7 +12,7 @@ from typing import Any
 from authsvc.http.endpoints import defect
 from authsvc.http.protocol import WireProtocol, WorkerState
 from authsvc.http.request import Request, new_request_id
-from authsvc.http.response import Response, wire_bytes
+from authsvc.http.response import CLOSE, Response, wire_bytes
 from authsvc.promise import drive
 
 MOST_HELD_BYTES = 64 * 1024
@@ -62,8 +62,10 @@ class LaneProtocol(WireProtocol):
             if len(self._held) > MOST_HELD_BYTES:
                 self.flow.pause_reading()
             return
-        if self._between and self._admission is not None and not self._ending and super().is_idle:
-            data = self._take(data)
+        if self._between and self._admission is not None and not self._ending:
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                data = self._take(data)
         if data:
             super()._feed(data)
 
@@ -85,7 +87,8 @@ class LaneProtocol(WireProtocol):
             request = Request(head, data[end:whole], token)
             data = data[whole:]
             self._request_id = request_id or new_request_id()
-            self._watch_idleness()
+            if self._idle_timer is None or self.timeout_keep_alive_task is not None:
+                self._watch_idleness()
             self._working = self._beginning = True
             drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived), self._answered)
             self._beginning = False
@@ -101,10 +104,9 @@ class LaneProtocol(WireProtocol):
                 response = defect("other", self._request_id)
             default_fields = self.server_state.default_headers
             self._active_at = self.loop.time()
-            closing = self._hang_up and not self._held
-            data, closes = wire_bytes(response, self._request_id, default_fields, closing)
-            self.transport.write(data)
-            if closes:
+            closing = CLOSE in default_fields or (self._hang_up and not self._held)
+            self.transport.write(wire_bytes(response, self._request_id, default_fields, closing))
+            if closing:
                 self._ending = True
                 self._held = b""
                 self.transport.close()

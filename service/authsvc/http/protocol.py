@@ -216,8 +216,7 @@ class WireProtocol(HttpToolsProtocol):
             bad.message_event.set()
         if bad is None or not bad.response_started:
             request_id = new_request_id()
-            data, _ = wire_bytes(refused(refusal, request_id), request_id, self.server_state.default_headers, closing=True)
-            self.transport.write(data)
+            self.transport.write(wire_bytes(refused(refusal, request_id), request_id, self.server_state.default_headers, closing=True))
             state: WorkerState = self.app_state["worker"]
             state.counts.requests["other", refusal.status] += 1
         self._ending = True

@@ -40,18 +40,18 @@ def framed(response: Response, request_id: bytes) -> list[Header]:
     return headers
 
 
-def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[Header], closing: bool) -> tuple[bytes, bool]:
-    """An answer as HTTP/1.1, and whether it says that the connection ends with it, as `closing` or a default field may ask."""
-    closes = CLOSE in default_fields
+def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[Header], closing: bool = False) -> bytes:
+    """An answer as HTTP/1.1; with `closing` it says that the connection ends with it, as a default field may, too."""
+    status, fields, body = response
     return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
-        STATUS_LINES[response.status],
+        STATUS_LINES[status],
         _lines(tuple(default_fields)),
-        _lines(response.headers),
+        _lines(fields),
         request_id,
-        len(response.body),
-        CLOSE_LINE if closing and not closes else b"",
-        response.body,
-    ), closing or closes
+        len(body),
+        CLOSE_LINE if closing and CLOSE not in default_fields else b"",
+        body,
+    )
 
 
 @lru_cache(4096)

@@ -50,8 +50,12 @@ class Call(Promise[Reply]):
         self.version = version
         if isinstance(reply, hiredis.ReplyError):
             self.reject(translate(reply))
-        else:
-            self.resolve(reply)
+        elif not self.settled:
+            # As `resolve` does.
+            self.settled = True
+            self._value = reply
+            if self._resume is not None:
+                self._resume()
         return None
 
 
@@ -169,8 +173,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not False:
-                self._deliver(reply)
+            next_reply, deliver = self._reader.gets, self._deliver
+            while (reply := next_reply()) is not False:
+                deliver(reply)
         except hiredis.ProtocolError as error:
             self._fail(f"protocol error: {error}")
 
