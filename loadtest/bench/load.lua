@@ -14,6 +14,6 @@ function request()
 end
 function done(summary, latency)
   local errors = summary.errors
-  io.write(string.format("RESULT %d %d %d %d\n", summary.requests, summary.duration,
-    errors.status + errors.read + errors.write + errors.timeout + errors.connect, latency:percentile(99)))
+  io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
+    errors.status, errors.read + errors.write + errors.timeout + errors.connect, latency:percentile(99)))
 end

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import base64
 import json
 import os
 import platform
@@ -20,18 +18,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from authsvc.credentials import new_secret, secret_digest
-from authsvc.live.connect import connect_redis
-from authsvc.live.mirror import Mirror
-from authsvc.model import Client, Secret
-from authsvc.settings import read_settings
-from bench import memory
+from bench import memory, overload
+from bench.bed import KEY, bed
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from localstack.servers import find_redis
 
 CONNECTIONS = 64
 TOKENS = 2000
-KEY = "bench-4Jq7ZxW2mV9sT1yLr8Kc3pNd6f"
 SCRIPT = Path(__file__).parent / "load.lua"
 
 
@@ -45,6 +38,8 @@ class Subject:
     authorization: str
     bodies: Path
     process: Process
+    refused: bool = False
+    """Whether every request is to be refused."""
 
 
 @dataclass
@@ -65,76 +60,46 @@ def measure(subject: Subject, seconds: int) -> Sample:
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
         raise BenchError(f"wrk gave no result: {done.stderr[-300:]}")
-    requests, microseconds, errors, p99_us = (int(word) for word in line.split()[1:])
-    if errors or not requests:
-        raise BenchError(f"{subject.name}: {errors} of {requests} answers were wrong.")
+    requests, microseconds, refused, lost, p99_us = (int(word) for word in line.split()[1:])
+    wrong = lost + (requests - refused if subject.refused else refused)
+    if wrong or not requests:
+        raise BenchError(f"{subject.name}: {wrong} of {requests} answers were wrong.")
     return Sample(used / requests * 1e6, requests / microseconds * 1e6, p99_us / 1000)
-
-
-async def _prepare() -> str:
-    """Mirror one client, and return its secret."""
-    redis, secret = connect_redis(read_settings()), new_secret()
-    client = Client("bench", ("read", "write"), (Secret(secret_digest(secret.encode()), 0),), epoch=1, revision=1)
-    try:
-        await Mirror(redis).build([client], 1, "bench")
-        return secret
-    finally:
-        await redis.aclose()
-
-
-def _tokens(url: str, authorization: str) -> list[str]:
-    import httpx
-
-    with httpx.Client(base_url=url, headers={"Authorization": authorization}) as client:
-        return [client.post("/token", data={"grant_type": "client_credentials"}).json()["access_token"] for _ in range(TOKENS)]
 
 
 def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, list[Sample]]:
     """Run every subject `rounds` times, in turn; {name: samples}."""
-    ports = {name: free_port() for name in ("redis", "canned", "empty", "plain", "service", "management")}
-    redis_url = f"redis://127.0.0.1:{ports['redis']}/0"
-    os.environ |= {"AUTH_REDIS_URL": redis_url, "AUTH_TOKEN_KEY": KEY, "AUTH_DRAIN_SECONDS": "0"}
-    os.environ |= {"AUTH_PORT": str(ports["service"]), "AUTH_MANAGEMENT_PORT": str(ports["management"])}
-    persistence = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
-    processes: list[Process] = []
-
-    def start(core: int, name: str, *command: str, **environ: str) -> Process:
-        process = Process(command, core, folder / f"{name}.log", environ)
-        processes.append(process)
-        return process
-
-    try:
+    with bed(folder) as made:
         console.print("Starting Redis, the service and the references ...")
-        listen = ["--bind", "127.0.0.1", "--port", str(ports["redis"]), "--dir", str(folder)]
-        start(LOAD_CORE, "redis", str(find_redis().path), *listen, *persistence)
-        secret = asyncio.run(_prepare_when_up())
-        authorization = "Basic " + base64.b64encode(f"bench:{secret}".encode()).decode()
+        service = made.start_all()
+        ports = {name: free_port() for name in ("canned", "empty", "plain", "full", "full management")}
+        urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         python = sys.executable
-        canned = start(SERVICE_CORE, "canned", python, "-m", "bench.canned", str(ports["canned"]))
+        canned = made.start(SERVICE_CORE, "canned", python, "-m", "bench.canned", str(ports["canned"]))
         uvicorn = [python, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-        no_lifespan = ["--lifespan", "off", "--port", str(ports["empty"])]
-        empty = start(SERVICE_CORE, "empty", *uvicorn, *no_lifespan, "bench.empty:app")
-        plain_environ = {"BENCH_REDIS_URL": f"{redis_url[:-1]}1", "BENCH_KEY": KEY, "BENCH_SECRET": secret}
-        plain = start(SERVICE_CORE, "plain", *uvicorn, "--port", str(ports["plain"]), "bench.plain:app", **plain_environ)
-        service = start(SERVICE_CORE, "service", python, "-m", "authsvc", "serve")
-        urls = {name: f"http://127.0.0.1:{ports[name]}" for name in ports}
+        empty = made.start(SERVICE_CORE, "empty", *uvicorn, "--lifespan", "off", "--port", str(ports["empty"]), "bench.empty:app")
+        environ = {"BENCH_REDIS_URL": f"redis://127.0.0.1:{made.redis_port}/1", "BENCH_KEY": KEY, "BENCH_SECRET": made.secret}
+        plain = made.start(SERVICE_CORE, "plain", *uvicorn, "--port", str(ports["plain"]), "bench.plain:app", **environ)
+        limited = {"AUTH_BACKLOG_LIMIT": "1", "AUTH_PORT": str(ports["full"]), "AUTH_MANAGEMENT_PORT": str(ports["full management"])}
+        full = made.start(SERVICE_CORE, "full", python, "-m", "authsvc", "serve", **limited)
+        full.wait_for(f"{urls['full management']}/ready")
         canned.wait_for(urls["canned"])
         empty.wait_for(urls["empty"])
         plain.wait_for(f"{urls['plain']}/nothing")
-        service.wait_for(f"{urls['management']}/ready")
         issue = folder / "issue.txt"
         issue.write_text("grant_type=client_credentials\n")
         check = {}
-        for name in ("plain", "service"):
+        for name, url in (("plain", urls["plain"]), ("service", made.url)):
             check[name] = folder / f"{name}-tokens.txt"
-            check[name].write_text("".join(f"token={token}\n" for token in _tokens(urls[name], authorization)))
+            check[name].write_text("".join(f"token={token}\n" for token in made.tokens(TOKENS, url)))
         subjects = [
             Subject("canned", urls["canned"], "/validate", "-", check["service"], canned),
             Subject("empty app", urls["empty"], "/validate", "-", check["service"], empty),
-            Subject("validate", urls["service"], "/validate", "-", check["service"], service),
+            Subject("validate", made.url, "/validate", "-", check["service"], service),
             Subject("plain validate", urls["plain"], "/validate", "-", check["plain"], plain),
-            Subject("token", urls["service"], "/token", authorization, issue, service),
-            Subject("plain token", urls["plain"], "/token", authorization, issue, plain),
+            Subject("refused with 429", urls["full"], "/token", made.authorization, issue, full, refused=True),
+            Subject("token", made.url, "/token", made.authorization, issue, service),
+            Subject("plain token", urls["plain"], "/token", made.authorization, issue, plain),
         ]
         samples: dict[str, list[Sample]] = {subject.name: [] for subject in subjects}
         with Progress(console=console, transient=True) as progress:
@@ -145,20 +110,6 @@ def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
                     samples[subject.name].append(measure(subject, seconds))
                     progress.advance(task)
         return samples
-    finally:
-        for process in reversed(processes):
-            process.stop()
-
-
-async def _prepare_when_up() -> str:
-    from redis.exceptions import RedisError
-
-    for _ in range(200):
-        try:
-            return await _prepare()
-        except RedisError:
-            await asyncio.sleep(0.05)
-    raise BenchError("Redis did not start.")
 
 
 def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, object]:
@@ -192,19 +143,28 @@ def report(samples: dict[str, list[Sample]], console: Console) -> dict[str, obje
             f"{row['plain_over_this']:.2f}" if plain else "",
         )
     console.print(table)
-    environment = {
+    return {"environment": _environment(), "connections": CONNECTIONS, "rows": rows}
+
+
+def _environment() -> dict[str, object]:
+    return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "redis": find_redis().version,
     }
-    return {"environment": environment, "connections": CONNECTIONS, "rows": rows}
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("cpu", "memory"), default="cpu", help="per request (default), or bytes per token")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("cpu", "overload", "memory"),
+        default="cpu",
+        help="CPU per request (default), a worker that is asked too much, or bytes per token",
+    )
     parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, alternating between the subjects (default 5)")
@@ -216,13 +176,16 @@ def main() -> None:
         if options.what == "memory":
             memory.measure(options.tokens, console)
             return
-        for program in ("wrk", "taskset"):
+        for program in ("wrk", "taskset") if options.what == "cpu" else ("taskset",):
             if shutil.which(program) is None:
                 raise BenchError(f"{program} is needed and not on PATH: install your system's package of that name (apt-get install wrk).")
         if (os.cpu_count() or 1) < 2:
             raise BenchError("Two cores are needed: one for the service, one for Redis and the load.")
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            result = report(bench(options.seconds, options.rounds, Path(folder), console), console)
+            if options.what == "overload":
+                result = overload.measure(options.seconds, options.rounds, Path(folder), console) | {"environment": _environment()}
+            else:
+                result = report(bench(options.seconds, options.rounds, Path(folder), console), console)
         if options.json:
             options.json.write_text(json.dumps(result, indent=2) + "\n")
     except BenchError as error:

@@ -70,6 +70,15 @@ def other_method(method: str, allowed: tuple[str, ...]) -> Response:
 
 def refused(refusal: Refusal, request_id: bytes) -> Response:
     """The error body and headers of a refusal."""
+    headers, body = _refused(type(refusal), refusal.description, refusal.allow if isinstance(refusal, MethodNotAllowed) else "")  # type: ignore[arg-type] # a class is hashable
+    # A request id has nothing that JSON would escape.
+    return Response(refusal.status, headers, b'%b,"request_id":"%b"}' % (body, request_id))
+
+
+@lru_cache(1024)
+def _refused(kind: type[Refusal], description: str, allow: str) -> tuple[tuple[Header, ...], bytes]:
+    """What is the same each time: descriptions are sentences of ours, so there are not many."""
+    refusal = MethodNotAllowed(description, allow) if kind is MethodNotAllowed else kind(description)
     headers = JSON_HEADERS
     if refusal.challenge is not None:
         headers += ((b"www-authenticate", _challenge(refusal)),)
@@ -77,8 +86,8 @@ def refused(refusal: Refusal, request_id: bytes) -> Response:
         headers += ((b"retry-after", b"%d" % refusal.retry_after_seconds),)
     if isinstance(refusal, MethodNotAllowed):
         headers += ((b"allow", refusal.allow.encode("ascii")),)
-    body = {"error": refusal.code, "error_description": refusal.description, "request_id": request_id.decode("ascii")}
-    return Response(refusal.status, headers, json.dumps(body, separators=(",", ":")).encode("ascii"))
+    body = {"error": refusal.code, "error_description": description}
+    return headers, json.dumps(body, separators=(",", ":")).encode("ascii")[:-1]
 
 
 def _challenge(refusal: Refusal) -> bytes:
