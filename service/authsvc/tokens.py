@@ -31,6 +31,9 @@ ATTEMPTS = 50
 """How often a step is judged again because clients change faster than it gets through."""
 
 
+ACCESS = Kind.ACCESS.value
+
+
 class Credentials(NamedTuple):
     """What a client presented to prove who it is."""
 
@@ -142,13 +145,13 @@ class Tokens:
             reply = await call
             self._count(reply)
             # Two versions that are missing are equal too, and mean anything but up to date.
-            if call.version is None or call.version != self._directory.current:
+            if call.version != self._directory.current or call.version is None:
                 await self._directory.reach(call.version)
             value = self._alive(reply)
             if scopes and not set(scopes) <= set(value.scope.split(" ")):
                 raise InsufficientScope("The token does not carry every scope that was asked for.")
-            if value.kind == Kind.ACCESS:
-                return Active(name, value)
+            if value.kind == ACCESS:
+                return Active._make((name, value))
             call = self._live.end(name, Event.USED, self._directory.stamp())
             outcome = await call
             if outcome == DONE:
@@ -214,6 +217,19 @@ class Tokens:
                 return outcome
             await self._directory.reach(call.version)
         raise _overtaken()
+
+    def ended_because(self, value: TokenValue) -> str | None:
+        """Why the directory in memory ends a stored token, the most lasting reason first; None while the token lives."""
+        if self._lives(value):
+            return None
+        client = self._directory.get(value.client_id)
+        if value.incarnation != self._directory.incarnation():
+            return "it is of an older incarnation"
+        if client is None:
+            return "its client is gone"
+        if client.epoch != value.epoch:
+            return "all tokens of its client were ended since (revoke-tokens, an import, or the client was added anew)"
+        return "its client is disabled"
 
     def _alive(self, reply: bytes | None) -> TokenValue:
         """The live value that a read found, by a directory that is new enough for it."""

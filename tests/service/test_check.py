@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +17,9 @@ from typing import Any
 import pytest
 import redis
 
-from authsvc.live.keys import BEAT, POISON, VOUCHED
-from servers import RedisServer, ServiceProcess, free_port, running
+from authsvc.admission import backlog_limit
+from authsvc.live.keys import BEAT, POISON, STREAMS, VOUCHED
+from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, service_environ
 from service.command_line import CommandLine
 
 PARTS = ["keys", "records", "redis", "persistence", "disk", "memory", "clock", "mirror", "backlog"]
@@ -23,6 +31,7 @@ class Deployment:
     def __init__(self, server: RedisServer, writer: ServiceProcess, folder: Path) -> None:
         self.server = server
         self.writer = writer
+        self.records = folder / "records.db"
         self.client = redis.Redis(port=server.port)
         self.command = CommandLine(folder, writer.environ)
 
@@ -75,7 +84,8 @@ def test_nothing_is_left_behind(deployment: Deployment) -> None:
     [
         ("maxmemory-policy", "allkeys-lru", "memory", "failure", "set `noeviction`"),
         ("maxmemory", "0", "memory", "warning", "set `maxmemory`"),
-        ("maxmemory", "1mb", "memory", "warning", "raise `maxmemory`"),
+        ("maxmemory", "1mb", "memory", "failure", "no token can be made"),
+        ("maxmemory", "1mb", "disk", "failure", "A write is refused"),
         ("appendfsync", "everysec", "persistence", "warning", "up to two seconds"),
         ("appendfsync", "no", "persistence", "warning", "set `always`"),
         ("appendonly", "no", "persistence", "failure", "set `appendonly yes`"),
@@ -89,6 +99,46 @@ def test_a_server_that_would_break_a_promise(deployment: Deployment, name: str, 
     finally:
         deployment.client.config_set(name, before)
     assert (found, words in sentence) == (state, True), sentence
+
+
+def test_memory_that_is_nearly_full(deployment: Deployment) -> None:
+    used = int(deployment.client.info("memory")["used_memory"])
+    deployment.client.config_set("maxmemory", used * 10 // 9)
+    try:
+        findings = deployment.findings()
+    finally:
+        deployment.client.config_set("maxmemory", "512mb")
+    assert (findings["memory"]["state"], findings["disk"]["state"] == "failure") == ("warning", False), findings["memory"]
+    assert "raise `maxmemory`" in findings["memory"]["sentence"]
+
+
+def test_a_redis_that_nobody_has_judged_keeps_its_beat(deployment: Deployment, redis_server: RedisServer) -> None:
+    with contextlib.closing(redis.Redis(port=redis_server.port)) as client:
+        client.set(BEAT, "1790000000000-7")
+        assert deployment.findings(redis_url=redis_server.url)["disk"]["state"] != "failure"
+        assert (list(client.scan_iter()), client.get(BEAT)) == ([BEAT], b"1790000000000-7")
+        assert client.info("commandstats")["cmdstat_set"]["calls"] > 10, "the disk was timed by real writes"
+
+
+def test_a_password_that_the_server_does_not_ask_for(deployment: Deployment) -> None:
+    findings = deployment.findings(redis_password="needless")
+    assert (findings["redis"]["state"], findings["mirror"]["state"]) == ("ok", "ok"), "both ways to Redis are greeted alike"
+
+
+def test_a_servers_question_ends_with_one_mark(deployment: Deployment) -> None:
+    def refuse_all(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with listener.accept()[0] as client:
+                    while commands := client.recv(65536):
+                        client.sendall(b"-ERR Are you sure your configuration is correct?\r\n" * commands.count(b"*"))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=refuse_all, args=(listener,), daemon=True).start()
+        state, sentence = deployment.finding("redis", redis_url=f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert state == "failure"
+    assert sentence.endswith("Are you sure your configuration is correct? AUTH_REDIS_URL must lead to the shared store.")
 
 
 def test_a_server_that_does_not_tell(deployment: Deployment) -> None:
@@ -108,7 +158,10 @@ def test_a_redis_that_is_not_there(deployment: Deployment) -> None:
 
 
 def test_a_wrong_password(deployment: Deployment) -> None:
-    state, sentence = deployment.finding("redis", redis_password="wrong")
+    deployment.client.execute_command("ACL", "SETUSER", "guarded", "on", ">password", "~*", "&*", "+@all")
+    url = f"redis://guarded@127.0.0.1:{deployment.server.port}/0"
+    assert deployment.finding("redis", redis_url=url, redis_password="password")[0] == "ok"
+    state, sentence = deployment.finding("redis", redis_url=url, redis_password="wrong")
     assert state == "failure"
     assert "wrong" not in sentence
 
@@ -119,17 +172,88 @@ def test_a_record_store_that_cannot_be_opened(deployment: Deployment) -> None:
     assert findings["mirror"]["state"] == "ok", "the other parts are tried all the same"
 
 
+@pytest.mark.parametrize("path", ["no-folder/records.db", "records-mistyped.db", "empty.db", "other.db", "text"])
+def test_where_there_is_no_record_store_none_is_made(deployment: Deployment, tmp_path: Path, path: str) -> None:
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "text").write_text("not a database, though long enough to be taken for the header of one " * 10)
+    with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as connection:
+        connection.execute("CREATE TABLE others (word TEXT)")
+    before = contents(tmp_path)
+    state, sentence = deployment.finding("records", records_url=f"sqlite:///{tmp_path / path}")
+    assert (state, str(tmp_path / path) in sentence) == ("failure", True)
+    assert sentence.endswith(" Correct AUTH_RECORDS_URL, or run `authsvc migrate`."), sentence
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("version", "state", "words"), [("0000", "failure", "run `authsvc migrate`"), ("9999", "warning", "upgrade this one")]
+)
+def test_a_schema_of_another_release_is_told_and_left_alone(
+    deployment: Deployment, tmp_path: Path, version: str, state: str, words: str
+) -> None:
+    path = tmp_path / "records.db"
+    deployment.command.good("migrate", records_url=f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
+        before = list(connection.iterdump())
+    found, sentence = deployment.finding("records", records_url=f"sqlite:///{path}")
+    assert (found, words in sentence, version in sentence) == (state, True, True), sentence
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """All that is below a folder: files with what they hold."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_a_record_store_that_is_locked(deployment: Deployment) -> None:
+    with contextlib.closing(sqlite3.connect(deployment.records, timeout=30, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        state, sentence = deployment.finding("records", writer_call_timeout_seconds="0.3")
+        connection.execute("ROLLBACK")
+    assert (state, "read but not written" in sentence, "locked" in sentence) == ("failure", True, True), sentence
+    assert deployment.finding("records")[0] == "ok"
+
+
+def test_a_record_store_that_is_read_only(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "records.db"
+    deployment.command.good("migrate", records_url=f"sqlite:///{path}")
+    lock = 'mount --bind "$0" "$0"; mount -o remount,bind,ro "$0"; exec "$@"'
+    apart = ["unshare", "--mount", "--map-root-user", "sh", "-ec", lock, str(path)]
+    try:
+        subprocess.run([*apart, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a file cannot be mounted read-only here: {error}")
+    environ = {**service_environ(), **deployment.command.environ, "AUTH_RECORDS_URL": f"sqlite:///{path}"}
+    command = [*apart, sys.executable, "-m", "authsvc", "check", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
+    [records] = [finding for finding in json.loads(done.stdout) if finding["part"] == "records"]
+    assert (records["state"], "read but not written" in records["sentence"]) == ("failure", True), records
+    assert done.returncode == 1
+
+
 def test_a_key_that_is_missing(deployment: Deployment) -> None:
     done = deployment.command.run("check", "--json", without="AUTH_TOKEN_KEY")
     assert done.returncode == 1
     assert json.loads(done.stdout)[0] | {"sentence": ""} == {"part": "keys", "state": "failure", "sentence": ""}
 
 
-def test_a_second_key_is_told(deployment: Deployment) -> None:
-    assert "one more is accepted" in deployment.finding("keys", token_key_accepted="Zz9-another-key-that-is-long-enough-0")[1]
+def test_keys_are_told_apart_by_fingerprints_that_tell_nothing_else(deployment: Deployment) -> None:
+    another = "Zz9-another-key-that-is-long-enough-0"
+    here, there, both = (
+        deployment.finding("keys", **keys)[1]
+        for keys in ({}, {"token_key": another}, {"token_key": another, "token_key_accepted": TOKEN_KEY})
+    )
+    [issuing], [other] = (re.findall(r"\b[0-9a-f]{8}\b", sentence) for sentence in (here, there))
+    assert issuing != other
+    assert re.findall(r"\b[0-9a-f]{8}\b", both) == [other, issuing]
+    assert "one more is accepted" in both
+    assert not any(key in here + there + both for key in (TOKEN_KEY, another))
 
 
 def test_a_mirror_of_another_store(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.command.good("migrate", records_url=f"sqlite:///{tmp_path / 'other.db'}")
     state, sentence = deployment.finding("mirror", records_url=f"sqlite:///{tmp_path / 'other.db'}")
     assert (state, "another record store" in sentence) == ("failure", True), sentence
 
@@ -141,6 +265,28 @@ def test_entries_that_were_set_aside(deployment: Deployment) -> None:
     finally:
         deployment.client.delete(POISON[3])
     assert (state, "authsvc writer status" in sentence) == ("warning", True), sentence
+
+
+def test_a_backlog_at_which_no_token_is_made(deployment: Deployment) -> None:
+    limit = backlog_limit(None, 4 << 20)
+    with deployment.client.pipeline() as pipe:
+        for _ in range(limit):
+            # Of a form that no writer of this release takes away.
+            pipe.xadd(STREAMS[3], {"e": "2"})
+        ids = pipe.execute()
+    try:
+        assert deployment.finding("backlog")[0] == "ok", "there is memory for many more"
+        for settings, state in (({"backlog_limit": str(limit)}, "failure"), ({"backlog_limit": str(limit + 1)}, "ok")):
+            assert deployment.finding("backlog", **settings)[0] == state
+        deployment.client.config_set("maxmemory", 4 << 20)
+        state, sentence = deployment.finding("backlog")
+        assert (state, f"from {limit} on no token is made" in sentence) == ("failure", True), sentence
+        deployment.client.config_set("maxmemory", (4 << 20) + 1024)
+        assert deployment.finding("backlog")[0] == "ok"
+    finally:
+        deployment.client.config_set("maxmemory", "512mb")
+        deployment.client.xack(STREAMS[3], "writers", *ids)
+        deployment.client.xdel(STREAMS[3], *ids)
 
 
 def test_without_a_writer(deployment: Deployment) -> None:

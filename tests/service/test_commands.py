@@ -15,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import typer.main
 
 from authsvc import __version__
 from authsvc.commands.main import app
-from authsvc.credentials import jti
+from authsvc.credentials import TokenKeys, jti
 from authsvc.live.connect import connect_redis
-from authsvc.live.keys import shard, token_key
+from authsvc.live.keys import STREAMS, shard, token_key
 from authsvc.live.mirror import Mirror
+from authsvc.model import Kind
 from authsvc.records.sqlite import SqliteStore
 from authsvc.settings import read_settings
-from servers import RedisServer, ServiceProcess, run_command, running, service_environ, wait_until
+from servers import TOKEN_KEY, RedisServer, ServiceProcess, run_command, running, service_environ, wait_until
 from service.command_line import CommandLine
 from service.one_instance import GRANT, OneInstance, basic, bearer
 from service.wire import Answer
@@ -76,7 +78,8 @@ class Service:
     def written(self, token: str) -> dict[str, Any]:
         """What `token show` tells once the writer has written the token."""
         shown: dict[str, Any] = wait_until(
-            lambda: next((found for found in [self.command.json("token", "show", token)] if "issued" in found), None), "it is written"
+            lambda: next((found for found in [self.command.json("token", "show", token)] if found["record"] == "written"), None),
+            "it is written",
         )
         return shown
 
@@ -251,7 +254,7 @@ def test_redis_without_a_mirror(place: Place, command: CommandLine) -> None:
     assert "client directory" in command.refused("token", "revoke", UNKNOWN_JTI, redis_url=empty)
 
 
-@pytest.mark.parametrize("line", ["client list", "migrate", "write", "writer status"])
+@pytest.mark.parametrize("line", ["client list", "migrate", "write"])
 def test_a_record_store_that_is_none(command: CommandLine, tmp_path: Path, line: str) -> None:
     text = tmp_path / "text"
     text.write_text("not a database, though long enough to be taken for the header of one " * 10)
@@ -588,14 +591,83 @@ def test_a_token_is_shown_by_itself_and_by_its_jti(service: Service, command: Co
     assert [by_token[key] for key in ("used", "revoked", "voided")] == [None, None, None]
     assert by_token["issued"] < by_token["expires"]
     lines = dict(re.split(r":\s+", line, maxsplit=1) for line in command.good("token", "show", token).splitlines())
-    assert lines == {key: "-" if value is None else value for key, value in by_token.items()}
+    assert lines == {key: {None: "-", True: "yes"}.get(value, value) for key, value in by_token.items()}
+    assert (by_token["valid"], by_token["reason"], by_token["record"]) == (True, None, "written")
+
+
+def test_a_token_is_said_to_be_valid_exactly_while_it_is(service: Service, command: CommandLine) -> None:
+    secret = service.add("judged")
+    token, later = service.token("judged", secret), service.token("judged", secret)
+    assert_shown_as_it_is(service, token, None)
+    command.good("client", "disable", "judged")
+    assert_shown_as_it_is(service, token, "its client is disabled")
+    command.good("client", "enable", "judged")
+    assert_shown_as_it_is(service, token, None)
+    command.good("client", "revoke-tokens", "judged")
+    assert_shown_as_it_is(service, token, "all tokens of its client were ended since (revoke-tokens,")
+    command.good("client", "disable", "judged")
+    assert_shown_as_it_is(service, token, "all tokens of its client were ended since (revoke-tokens,")
+    command.good("client", "delete", "judged")
+    assert_shown_as_it_is(service, later, "its client is gone")
+    assert command.json("token", "show", later)["live"] == "stored"
+
+
+def test_a_token_of_an_older_incarnation_is_said_to_be_of_one(service: Service, command: CommandLine) -> None:
+    service.add("older")
+    epoch = command.json("client", "show", "older")["epoch"]
+    token, name = TokenKeys(TOKEN_KEY.encode()).new(Kind.ACCESS)
+    service.instance.on_redis(lambda redis: redis.set(token_key(name), f"1a 0 older {epoch} 1790000000 60 read", ex=60))
+    assert_shown_as_it_is(service, token.decode(), "it is of an older incarnation")
+    service.instance.on_redis(lambda redis: redis.delete(token_key(name)))
+
+
+def assert_shown_as_it_is(service: Service, token: str, reason: str | None) -> None:
+    """`token show` says whether the token is valid, and the instance agrees."""
+    shown = service.command.json("token", "show", token)
+    assert shown["valid"] == service.instance.valid(token) == (reason is None)
+    assert (shown["reason"] or "").startswith(reason or "")
+    assert (shown["reason"] is None) == (reason is None)
+    lines = service.command.good("token", "show", token).splitlines()
+    assert lines[1:3] == [f"valid:     {'yes' if reason is None else 'no'}", f"reason:    {shown['reason'] or '-'}"]
+
+
+def test_a_token_is_shown_and_revoked_while_the_record_store_is_out_of_reach(
+    service: Service, command: CommandLine, tmp_path: Path
+) -> None:
+    lost = f"sqlite:///{tmp_path / 'nowhere' / 'records.db'}"
+    token = service.token("leaked", service.add("leaked"))
+    shown = command.json("token", "show", token, records_url=lost)
+    assert (shown["record"], shown["client_id"], shown["valid"]) == ("out of reach", "leaked", True)
+    assert command.json("token", "revoke", token, records_url=lost)["revoked"] is True
+    assert not service.instance.valid(token)
+    shown = command.json("token", "show", token, records_url=lost)
+    assert (shown["record"], shown["client_id"], shown["valid"], shown["reason"]) == ("out of reach", "leaked", False, "it was revoked")
+    assert shown["revoked"] is not None
+    assert command.json("token", "show", UNKNOWN_JTI, records_url=lost)["reason"] == "it is unknown to Redis or has expired"
+    assert command.json("writer", "status", records_url=lost)["poison"] == []
+    assert not list(tmp_path.iterdir()), "a mistyped address makes nothing"
+
+
+def test_a_token_is_shown_while_redis_has_no_mirror(service: Service, command: CommandLine) -> None:
+    empty, name = service.instance.redis.url.removesuffix("/0") + "/6", bytes(20)
+    other = redis.Redis.from_url(empty)
+    other.set(token_key(name), "1a 1 orders 1 1790000000 60 read", ex=60)
+    shown = command.json("token", "show", jti(name), redis_url=empty)
+    assert (shown["valid"], shown["reason"].startswith("instances answer 503: ")) == (False, True)
+    other.delete(token_key(name))
+    other.close()
 
 
 def test_a_token_that_only_redis_knows_is_shown(service: Service, command: CommandLine) -> None:
     name = b"\xfb\xef\xbe" + bytes(17)
     service.instance.on_redis(lambda redis: redis.set(token_key(name), "1a 1 orders 1 1790000000 60 read", ex=60))
     assert jti(name).startswith("----")
-    assert command.json("token", "show", jti(name)) == {"jti": jti(name), "live": "stored", "record": "not written yet"}
+    assert command.json("token", "show", jti(name)) == {
+        "jti": jti(name), "valid": False, "reason": "its client is gone", "live": "stored", "record": "not written yet",
+        "client_id": "orders", "kind": "access", "scope": "read",
+        "issued": "2026-09-21T14:13:20.000+00:00", "expires": "2026-09-21T14:14:20.000+00:00",
+        "used": None, "revoked": None, "voided": None,
+    }  # fmt: skip
     service.instance.on_redis(lambda redis: redis.set(token_key(name), "2 of a newer release", ex=60))
     assert "cannot read" in command.refused("token", "show", jti(name))
     assert "cannot read" in command.refused("token", "revoke", jti(name))
@@ -612,8 +684,10 @@ def test_a_revoked_token_is_refused_when_the_command_returns(service: Service, c
     assert not service.instance.valid(token)
     assert command.good("token", "revoke", word) == "The token was revoked before.\n"
     assert command.json("token", "revoke", word) == {"jti": name, "revoked": False, "found": "revoked"}
-    shown = wait_until(lambda: command.json("token", "show", word).get("revoked") and command.json("token", "show", word), "it is written")
-    assert (shown["live"], shown["used"]) == ("revoked", None)
+    at_once = command.json("token", "show", word)
+    assert (at_once["client_id"], at_once["reason"], at_once["revoked"] is None) == (f"revoking-{by}", "it was revoked", False)
+    shown = service.written(word)
+    assert (shown["live"], shown["valid"], shown["used"]) == ("revoked", False, None)
 
 
 def test_a_one_time_token_is_shown_and_revoked_without_being_used(service: Service, command: CommandLine) -> None:
@@ -624,7 +698,8 @@ def test_a_one_time_token_is_shown_and_revoked_without_being_used(service: Servi
     assert command.good("token", "revoke", unused) == "Token revoked.\n"
     assert not service.instance.valid(unused)
     assert command.good("token", "revoke", used) == "The token was used before.\n"
-    assert service.written(used)["live"] == "used"
+    shown = service.written(used)
+    assert (shown["live"], shown["valid"], shown["reason"], shown["used"] is None) == ("used", False, "it was used", False)
 
 
 def test_a_jti_may_begin_with_a_dash(service: Service, command: CommandLine) -> None:
@@ -653,12 +728,25 @@ def test_status_tells_programs_and_people_the_same(service: Service, command: Co
     )
     version = status.pop("version")
     assert re.fullmatch(r"\d+-[0-9a-f]{8}:\d+", version)
-    assert status == {"backlog_entries": 0, "backlog_age_seconds": 0.0, "poison_entries": 0, "poison": []}
+    assert status == {"backlog_entries": 0, "backlog_age_seconds": 0.0, "newer_entries": 0, "poison_entries": 0, "poison": []}
     assert command.good("writer", "status").splitlines() == [
         "backlog:   0 entries, the oldest 0.0 s old",
+        "newer:     0 of the oldest entries wait for a writer of a newer release",
         f"mirror:    {version}",
         "poison:    0 entries set aside",
     ]
+
+
+def test_status_counts_what_waits_for_a_newer_release(command: CommandLine, redis_server: RedisServer) -> None:
+    other = redis.Redis(port=redis_server.port)
+    # The third is no entry at all.
+    ours = b"1i" + bytes(20) + b"1 1a 1 c 1 1 1 read"
+    for stream, payload in ((0, b"2"), (0, b"3 of a far release"), (7, b"x"), (15, b"2i"), (15, ours)):
+        other.xadd(STREAMS[stream], {"e": payload})
+    other.close()
+    status = command.json("writer", "status", redis_url=redis_server.url)
+    assert (status["backlog_entries"], status["newer_entries"]) == (5, 3)
+    assert "\nnewer:     3 of the oldest entries wait for" in command.good("writer", "status", redis_url=redis_server.url)
 
 
 def test_status_of_an_empty_redis_says_what_instances_do(service: Service, command: CommandLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -11,13 +12,16 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from authsvc.credentials import jti
+from authsvc.live.forms import decode_token
+from authsvc.live.keys import token_key
+from authsvc.model import Tombstone
 from authsvc.settings import Settings
 from servers import ServiceProcess, TcpProxy, run_json, running, wait_until
 from service.callers import (
@@ -327,9 +331,20 @@ def small_volume(folder: Path, size_mib: int) -> Iterator[Path]:
 def nearly_full(volume: Path, free_bytes: int) -> Iterator[None]:
     """Something else takes all of the volume but so much."""
     ballast = volume / "ballast"
-    usage = os.statvfs(volume)
     with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, usage.f_bavail * usage.f_frsize - free_bytes)
+
+        def taken() -> bool:
+            """Others write meanwhile, so that there may be less room than there was."""
+            usage = os.statvfs(volume)
+            try:
+                os.posix_fallocate(file.fileno(), 0, usage.f_bavail * usage.f_frsize - free_bytes)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                return False
+            return True
+
+        wait_until(taken, "the rest of the volume is taken")
     try:
         yield
     finally:
@@ -389,6 +404,49 @@ def not_ready_because(process: ServiceProcess) -> str:
     """What `/ready` says; empty when the process is ready."""
     answer = ask(process.management_port, "GET", "/ready")
     return "" if answer.status == 200 else str(answer.json["error_description"])
+
+
+# Killed without a sync for each answer
+
+
+EVERYSEC_SECONDS = 2.0
+"""With `appendfsync everysec` Redis may answer so long before it writes."""
+
+
+def test_everysec_keeps_what_was_answered_two_seconds_before_the_kill(tmp_path: Path) -> None:
+    with running(deployment := Deployment(tmp_path, "--appendfsync", "everysec")):
+        deployment.start()
+        answered = answered_for(deployment, EVERYSEC_SECONDS + 1)
+        deployment.redis.kill()
+        killed_at = time.monotonic()
+        deployment.redis.start()
+        early = {token: revoked for token, (at, revoked) in answered.items() if killed_at - at > EVERYSEC_SECONDS}
+        assert len(early) > ENOUGH
+        assert kept_by_redis(deployment, early) == early
+        [instance] = deployment.instances
+        wait_until(lambda: send(instance.port, deployment.issuing("/token")).status == 200, "the service is back", BACK_SECONDS)
+        assert deployment.validate_all([token for token, revoked in early.items() if revoked]) == {401}
+        # What came later may be lost, and then every token is ended.
+        assert len(deployment.validate_all([token for token, revoked in early.items() if not revoked])) == 1
+
+
+def answered_for(deployment: Deployment, seconds: float) -> dict[str, tuple[float, bool]]:
+    """Tokens that were issued in these seconds, every second one revoked at once; when that was answered, and whether it is revoked."""
+    answered: dict[str, tuple[float, bool]] = {}
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        token, revoked = deployment.issue(), len(answered) % 2 == 1
+        if revoked:
+            deployment.revoke(token)
+        answered[token] = (time.monotonic(), revoked)
+    return answered
+
+
+def kept_by_redis(deployment: Deployment, tokens: Collection[str]) -> dict[str, bool]:
+    """Of these tokens those that Redis holds, and whether as revoked."""
+    with deployment.redis_client() as client:
+        values = client.mget([token_key(name_of(token)) for token in tokens])
+    return {token: isinstance(decode_token(value), Tombstone) for token, value in zip(tokens, values, strict=True) if value}
 
 
 # Emptied

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -83,16 +85,42 @@ def test_what_is_counted_is_moved_once_however_often_it_is_folded() -> None:
         assert found["http_requests_in_flight"] == number
 
 
+@pytest.fixture
+def threads_that_take_turns() -> Iterator[None]:
+    """The interpreter goes on with another thread as often as it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("threads_that_take_turns")
 def test_a_scrape_and_a_tick_at_the_same_time_move_it_once() -> None:
     counts = Counts()
     metrics = Metrics(counts)
-    threads = [threading.Thread(target=lambda: [metrics.fold() for _ in range(20)]) for _ in range(4)]
-    counts.consumed = 100
+
+    def count() -> None:
+        for status in STATUSES:
+            counts.requests["token", status] += 1
+        counts.durations["token"].add(0.003)
+        counts.consumed += 1
+
+    def fold() -> None:
+        for _ in range(100):
+            # All have the same to move, at the same time.
+            counted.wait(60)
+            metrics.fold()
+
+    counted = threading.Barrier(4, action=count)
+    threads = [threading.Thread(target=fold) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert samples(metrics)["tokens_consumed_total"] == 100
+    found = samples(metrics)
+    assert {found[f'http_requests_total{{endpoint="token",status="{status}"}}'] for status in STATUSES} == {100}
+    assert found['http_request_duration_seconds_count{endpoint="token"}'] == 100
+    assert found["tokens_consumed_total"] == 100
 
 
 @given(st.floats(min_value=0, max_value=1e6))

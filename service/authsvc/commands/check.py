@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -11,7 +12,8 @@ from typing import NamedTuple
 import typer
 
 from authsvc import logs
-from authsvc.errors import OperatorError, Unavailable
+from authsvc.admission import backlog_limit
+from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
 from authsvc.live.connect import RedisClient, address_of, connect_redis
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
@@ -19,9 +21,10 @@ from authsvc.live.pipeline import Pipeline
 from authsvc.live.server import Server, inspect_server
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import connect_store
-from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings
 
+RECORDS_SECONDS = 5.0
+"""Longest wait for the record store, should a writer have more patience."""
 SLOW_SYNC_SECONDS = 0.005
 CLOCK_SECONDS = 2.0
 MEMORY_SHARE = 0.8
@@ -61,20 +64,12 @@ async def check(settings: Settings, as_json: bool) -> None:
 
 
 async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
-    """Try one part after the other; a part that needs another that failed is left out."""
+    """Try one part after the other, and leave everything as it is; a part that needs another that failed is left out."""
     yield _keys(settings)
+    identity, records = await _records(settings)
+    yield records
     redis = connect_redis(settings)
-    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
     try:
-        identity = ""
-        began = time.perf_counter()
-        try:
-            await store.open()
-            identity = await store.identity()
-        except OperatorError as error:
-            yield Finding("records", State.FAILURE, f"{str(error).rstrip('.')}: AUTH_RECORDS_URL must lead to the record store.")
-        else:
-            yield Finding("records", State.OK, f"The record store answers in {(time.perf_counter() - began) * 1000:.1f} ms.")
         try:
             server = await inspect_server(redis)
         except Unavailable as error:
@@ -82,10 +77,9 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
             return
         for finding in _server(server):
             yield finding
-        async for finding in _contents(settings, redis, store, identity):
+        async for finding in _contents(settings, redis, identity):
             yield finding
     finally:
-        await store.close()
         await redis.aclose()
 
 
@@ -94,8 +88,35 @@ def _keys(settings: Settings) -> Finding:
         keys = settings.accepted_keys()
     except OperatorError as error:
         return Finding("keys", State.FAILURE, str(error))
-    also = "" if len(keys) == 1 else " and one more is accepted: drop it when the longest lifetime is over"
-    return Finding("keys", State.OK, f"The issuing key is set{also}.")
+    issuing, *others = [hashlib.blake2b(b"fingerprint", key=key, digest_size=4).hexdigest() for key in keys]
+    also = f", and one more is accepted ({others[0]}): drop it when the longest lifetime is over" if others else ""
+    return Finding("keys", State.OK, f"The issuing key has the fingerprint {issuing}, which must be the same on every instance{also}.")
+
+
+async def _records(settings: Settings) -> tuple[str, Finding]:
+    """The identity of the record store, or `` if it cannot be had, and what was found."""
+    store = connect_store(settings.records_url, min(settings.writer_call_timeout_seconds, RECORDS_SECONDS))
+    identity = ""
+    began = time.perf_counter()
+    try:
+        schema = await store.open_as_it_is()
+        identity = await store.identity()
+        await store.try_write()
+    except OperatorError as error:
+        if identity:
+            sentence = f"It can be read but not written, so records wait and no client can be changed: {error}"
+        elif isinstance(error, RecordsUnavailable):
+            sentence = str(error)
+        else:
+            sentence = f"{error} Correct AUTH_RECORDS_URL, or run `authsvc migrate`."
+        return identity, Finding("records", State.FAILURE, sentence)
+    finally:
+        await store.close()
+    answers = f"The record store is opened, read and written in {(time.perf_counter() - began) * 1000:.1f} ms"
+    if schema.found != schema.own:
+        newer = f"{answers}, but its schema {schema.found} is newer than this release's {schema.own}: upgrade this one."
+        return identity, Finding("records", State.WARNING, newer)
+    return identity, Finding("records", State.OK, f"{answers}.")
 
 
 def _server(server: Server) -> list[Finding]:
@@ -109,12 +130,7 @@ def _server(server: Server) -> list[Finding]:
         else Finding("redis", State.OK, f"{answers}.")
     ]
     findings.append(Finding("persistence", *_persistence(server)))
-    sync = f"A write takes {server.write_seconds * 1000:.1f} ms longer than a read"
-    findings.append(
-        Finding("disk", State.WARNING, f"{sync}, and that is part of every answer: use a faster volume.")
-        if server.write_seconds > SLOW_SYNC_SECONDS
-        else Finding("disk", State.OK, f"{sync}.")
-    )
+    findings.append(Finding("disk", *_disk(server)))
     findings.append(Finding("memory", *_memory(server)))
     skew = f"Redis's clock is {abs(server.clock_ahead_seconds):.1f} s {'ahead of' if server.clock_ahead_seconds > 0 else 'behind'} this one"
     findings.append(
@@ -138,6 +154,15 @@ def _persistence(server: Server) -> tuple[State, str]:
     return State.WARNING, f"`appendfsync {server.sync_policy}` loses {lost} when the process is killed: set `always`, or accept that."
 
 
+def _disk(server: Server) -> tuple[State, str]:
+    if server.write_refused:
+        return State.FAILURE, f"A write is refused, so no token can be made: {server.write_refused}"
+    sync = f"A write takes {server.write_seconds * 1000:.1f} ms longer than a read"
+    if server.write_seconds > SLOW_SYNC_SECONDS:
+        return State.WARNING, f"{sync}, and that is part of every answer: use a faster volume."
+    return State.OK, f"{sync}."
+
+
 def _memory(server: Server) -> tuple[State, str]:
     if server.eviction_policy not in ("", "noeviction"):
         return State.FAILURE, f"`maxmemory-policy {server.eviction_policy}` ends tokens before their time: set `noeviction`."
@@ -146,12 +171,14 @@ def _memory(server: Server) -> tuple[State, str]:
         return State.WARNING, f"{used} without a limit, so the machine may run out: set `maxmemory`."
     share = server.memory_bytes / server.memory_limit_bytes
     used += f" of {server.memory_limit_bytes >> 20} MiB"
+    if share >= 1:
+        return State.FAILURE, f"{used} ({share:.0%}), so no token can be made: raise `maxmemory`."
     if share > MEMORY_SHARE:
         return State.WARNING, f"{used} ({share:.0%}), and a full store makes no more tokens: raise `maxmemory`."
     return State.OK, f"{used} ({share:.0%}), and nothing is evicted."
 
 
-async def _contents(settings: Settings, redis: RedisClient, store: RecordStore, identity: str) -> AsyncIterator[Finding]:
+async def _contents(settings: Settings, redis: RedisClient, identity: str) -> AsyncIterator[Finding]:
     """What the shared store holds: the mirror of the clients, and the backlog."""
     pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
     try:
@@ -164,7 +191,7 @@ async def _contents(settings: Settings, redis: RedisClient, store: RecordStore, 
     finally:
         await pipeline.close()
     yield Finding("mirror", *_mirror(survey, origin.identity, identity))
-    yield Finding("backlog", *_backlog(survey))
+    yield Finding("backlog", *_backlog(survey, backlog_limit(settings.backlog_limit, survey.memory_limit_bytes)))
 
 
 def _mirror(survey: Survey, mirrored: str, identity: str) -> tuple[State, str]:
@@ -177,8 +204,11 @@ def _mirror(survey: Survey, mirrored: str, identity: str) -> tuple[State, str]:
     return State.OK, f"The clients' mirror is complete, at version {survey.version}."
 
 
-def _backlog(survey: Survey) -> tuple[State, str]:
+def _backlog(survey: Survey, limit: int) -> tuple[State, str]:
     waiting = f"{survey.backlog_entries} entries wait to be written, the oldest for {survey.backlog_age_seconds:.0f} s"
+    if survey.backlog_entries >= limit:
+        mend = "see whether the writer runs and its database answers, or raise AUTH_BACKLOG_LIMIT"
+        return State.FAILURE, f"{waiting}, and from {limit} on no token is made (429): {mend}."
     if survey.poison_entries:
         return State.WARNING, f"{waiting}; {survey.poison_entries} were set aside: see `authsvc writer status`."
     if survey.backlog_age_seconds > OLD_BACKLOG_SECONDS:

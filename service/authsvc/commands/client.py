@@ -16,7 +16,7 @@ from rich.table import Table
 
 from authsvc.clients import Change, Clients
 from authsvc.commands.export import export_text, read_export
-from authsvc.commands.session import Session, in_session
+from authsvc.commands.session import with_clients
 from authsvc.errors import OperatorError
 from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, DeletedClient
 
@@ -78,7 +78,7 @@ def delete(client_id: Id, as_json: Json = False) -> None:
 @app.command()
 def show(client_id: Id, as_json: Json = False) -> None:
     """Show one client."""
-    client = in_session(lambda session: session.clients.show(client_id))
+    client = with_clients(lambda clients: clients.show(client_id))
     if as_json:
         typer.echo(json.dumps(_described(client)))
     else:
@@ -88,7 +88,7 @@ def show(client_id: Id, as_json: Json = False) -> None:
 @app.command("list")
 def list_clients(as_json: Json = False) -> None:
     """List all clients."""
-    clients = in_session(lambda session: session.clients.list())
+    clients = with_clients(Clients.list)
     if as_json:
         typer.echo(json.dumps([_described(client) for client in clients]))
     else:
@@ -98,7 +98,7 @@ def list_clients(as_json: Json = False) -> None:
 @app.command()
 def export(as_json: Json = False) -> None:
     """Print all clients as JSON, with the digests of their secrets, for `import`. Always JSON."""
-    clients = in_session(lambda session: session.clients.list())
+    clients = with_clients(Clients.list)
     typer.echo(export_text(clients))
 
 
@@ -109,12 +109,8 @@ def import_clients(
 ) -> None:
     """Add or replace clients from an export: status and secrets are kept, their older tokens end."""
     clients = read_export(file)
-
-    async def work(session: Session) -> list[Change]:
-        progress = track(clients, description="Importing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        return await session.clients.bring_in(progress)
-
-    changes = in_session(work)
+    progress = track(clients, description="Importing", console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    changes = with_clients(lambda stored: stored.bring_in(progress))
     typer.echo(json.dumps({"imported": len(changes)}) if as_json else f"{len(changes)} clients imported.")
     for change in changes:
         if change.problem is not None:
@@ -122,7 +118,7 @@ def import_clients(
 
 
 def _change(change: Callable[[Clients], Coroutine[Any, Any, Change]], sentence: str, as_json: bool) -> None:
-    result = in_session(lambda session: change(session.clients))
+    result = with_clients(change)
     if as_json:
         members = _described(result.client) if isinstance(result.client, Client) else {"client_id": result.client.id, "deleted": True}
         if result.secret is not None:

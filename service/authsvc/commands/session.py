@@ -1,4 +1,4 @@
-"""A command's session: the record store, Redis and what stands over them, opened for as long as one command runs."""
+"""A command's session: Redis, and where a command asks for them the record store and the clients, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,21 @@ T = TypeVar("T")
 
 
 class Session:
-    """What a command works with."""
+    """What a command works with. Nothing is connected before it is used, so that each command needs only what it asks."""
 
-    def __init__(self, settings: Settings, store: RecordStore, redis: RedisClient) -> None:
+    def __init__(self, settings: Settings, redis: RedisClient) -> None:
         self.settings = settings
-        self.store = store
         self.redis = redis
-        self.clients = Clients(store, Mirror(redis))
+
+    @asynccontextmanager
+    async def store(self, *, as_it_is: bool = False) -> AsyncIterator[RecordStore]:
+        """The record store, open; with `as_it_is` nothing is made and nothing migrated."""
+        store = connect_store(self.settings.records_url, self.settings.writer_call_timeout_seconds)
+        try:
+            await (store.open_as_it_is() if as_it_is else store.open())
+            yield store
+        finally:
+            await store.close()
 
     @asynccontextmanager
     async def pipeline(self) -> AsyncIterator[Pipeline]:
@@ -42,26 +50,26 @@ class Session:
             await pipeline.close()
 
 
-@asynccontextmanager
-async def open_session() -> AsyncIterator[Session]:
-    """Read the settings and connect; everything is closed again at the end."""
-    settings = read_settings()
-    logs.configure("error")
-    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
-    redis = connect_redis(settings)
-    try:
-        await store.open()
-        yield Session(settings, store, redis)
-    finally:
-        await store.close()
-        await redis.aclose()
-
-
 def in_session(work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
-    """Run one command's work in a session of its own."""
+    """Read the settings and run one command's work in a session of its own."""
 
     async def run() -> T:
-        async with open_session() as session:
-            return await work(session)
+        settings = read_settings()
+        logs.configure("error")
+        redis = connect_redis(settings)
+        try:
+            return await work(Session(settings, redis))
+        finally:
+            await redis.aclose()
 
     return asyncio.run(run())
+
+
+def with_clients(work: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
+    """Run the work of a command that shows or changes clients."""
+
+    async def over_store(session: Session) -> T:
+        async with session.store() as store:
+            return await work(Clients(store, Mirror(session.redis)))
+
+    return in_session(over_store)

@@ -11,10 +11,14 @@ from redis.exceptions import RedisError
 from authsvc.commands.session import Session, in_session
 from authsvc.errors import OperatorError
 from authsvc.live.backlog import Backlog
-from authsvc.live.forms import Malformed
+from authsvc.live.connect import RedisClient
+from authsvc.live.forms import Malformed, UnknownForm, decode_event
+from authsvc.live.keys import STREAMS
 from authsvc.live.survey import take_survey
 
 POISON_SHOWN = 20
+HEAD = 100
+"""Entries looked at of each stream. What a newer release wrote stays while all else is written, so it comes to stand first."""
 
 app = typer.Typer(help="The writers and their backlog.", no_args_is_help=True)
 
@@ -31,11 +35,13 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
                 raise OperatorError(f"Redis holds something that cannot be read: {error}.") from error
         try:
             poison = await Backlog(session.redis, "status").poison(POISON_SHOWN)
+            newer = await _newer_entries(session.redis)
         except (RedisError, OSError, TimeoutError) as error:
             raise OperatorError(f"Redis is out of reach: {str(error).rstrip('.')}.") from error
         return {
             "backlog_entries": survey.backlog_entries,
             "backlog_age_seconds": survey.backlog_age_seconds,
+            "newer_entries": newer,
             "version": str(survey.version) if survey.version else None,
             "poison_entries": survey.poison_entries,
             "poison": poison,
@@ -46,7 +52,27 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         typer.echo(json.dumps(members))
         return
     typer.echo(f"backlog:   {members['backlog_entries']} entries, the oldest {members['backlog_age_seconds']:.1f} s old")
+    typer.echo(f"newer:     {members['newer_entries']} of the oldest entries wait for a writer of a newer release")
     typer.echo(f"mirror:    {members['version'] or 'none: instances answer 503'}")
     typer.echo(f"poison:    {members['poison_entries']} entries set aside")
     for entry in members["poison"]:
         typer.echo(f"  {entry['entry']}  {entry['reason']}")
+
+
+async def _newer_entries(redis: RedisClient) -> int:
+    """How many of the oldest entries only a newer release can read."""
+    async with redis.pipeline(transaction=False) as pipe:
+        for stream in STREAMS:
+            pipe.xrange(stream, count=HEAD)
+        heads = await pipe.execute()
+    return sum(_is_newer(fields.get(b"e", b"")) for head in heads for _, fields in head)
+
+
+def _is_newer(payload: bytes) -> bool:
+    try:
+        decode_event(payload)
+    except UnknownForm:
+        return True
+    except Malformed:
+        return False
+    return False

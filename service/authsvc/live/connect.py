@@ -40,10 +40,12 @@ def connect_redis(settings: Settings) -> RedisClient:
     """The client for everything that is not hot. It never repeats a command by itself: a repeat may apply it twice."""
     address = address_of(settings)
     timeout_seconds = settings.redis_timeout_ms / 1000
+    # As the pipeline greets: a password always goes with a user's name. Without one, a server that has no password refuses it.
+    username = None if address.password is None else address.username or "default"
     return redis.asyncio.Redis(
         host=address.host,
         port=address.port,
-        username=address.username,
+        username=username,
         password=address.password,
         db=address.database,
         ssl=address.tls is not None,

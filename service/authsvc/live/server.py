@@ -11,17 +11,19 @@ from redis.exceptions import RedisError, ResponseError
 
 from authsvc.errors import Unavailable
 from authsvc.live.connect import RedisClient
-from authsvc.live.keys import BEAT
-from authsvc.live.scripts import BEAT_ON
+from authsvc.live.keys import HOME
 
 SYNC_SAMPLES = 25
+PROBE = HOME + b"probe"
+"""Written and deleted again to time the disk. Never the beat: moved on by someone who has not judged the data, it hides an older copy."""
 
 
 class Server(NamedTuple):
     """What a server tells of itself, and what was measured.
 
     `append_only`, `sync_policy` and `eviction_policy` are `` where the server does not let us ask. `write_seconds` is the
-    median of a synced write less that of a read: the time of the disk. `clock_ahead_seconds` is its clock less ours.
+    median of a synced write less that of a read: the time of the disk; `write_refused` is what the server said instead, or ``.
+    `clock_ahead_seconds` is its clock less ours.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Server(NamedTuple):
     memory_limit_bytes: int
     answer_seconds: float
     write_seconds: float
+    write_refused: str
     clock_ahead_seconds: float
 
 
@@ -42,15 +45,13 @@ async def inspect_server(redis: RedisClient) -> Server:
     try:
         facts = await redis.info()
         configured = {name: await _configured(redis, name) for name in ("appendonly", "appendfsync", "maxmemory-policy")}
-        beat = redis.register_script(BEAT_ON.text)
-        reads = [await _timed(redis.get(BEAT)) for _ in range(SYNC_SAMPLES)]
-        # The beat is made to be moved on, so this leaves nothing behind.
-        writes = [await _timed(beat(keys=[BEAT])) for _ in range(SYNC_SAMPLES)]
+        read_seconds = median([await _timed(redis.get(PROBE)) for _ in range(SYNC_SAMPLES)])
+        written_seconds, write_refused = await _timed_writes(redis)
         asked = time.time()
         seconds, microseconds = await redis.time()
         clock_ahead = seconds + microseconds / 1e6 - (asked + time.time()) / 2
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(f"Redis is out of reach: {str(error).rstrip('.') or type(error).__name__}.") from error
+        raise Unavailable(_sentence(f"Redis is out of reach: {str(error) or type(error).__name__}")) from error
     valkey = facts.get("valkey_version")
     return Server(
         name="Valkey" if valkey else "Redis",
@@ -61,10 +62,22 @@ async def inspect_server(redis: RedisClient) -> Server:
         eviction_policy=configured["maxmemory-policy"] or str(facts.get("maxmemory_policy", "")),
         memory_bytes=int(facts["used_memory"]),
         memory_limit_bytes=int(facts["maxmemory"]),
-        answer_seconds=median(reads),
-        write_seconds=max(0.0, median(writes) - median(reads)),
+        answer_seconds=read_seconds,
+        write_seconds=max(0.0, written_seconds - read_seconds),
+        write_refused=write_refused,
         clock_ahead_seconds=clock_ahead,
     )
+
+
+async def _timed_writes(redis: RedisClient) -> tuple[float, str]:
+    """The median time of a write, or 0 and why the server takes none; either way nothing stays."""
+    try:
+        try:
+            return median([await _timed(redis.set(PROBE, b"")) for _ in range(SYNC_SAMPLES)]), ""
+        finally:
+            await redis.delete(PROBE)
+    except ResponseError as error:
+        return 0.0, _sentence(str(error))
 
 
 async def _configured(redis: RedisClient, name: str) -> str:
@@ -79,3 +92,8 @@ async def _timed(request: Awaitable[object]) -> float:
     began = time.perf_counter()
     await request
     return time.perf_counter() - began
+
+
+def _sentence(text: str) -> str:
+    """The text with one mark at its end, whatever the server put there."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -26,6 +26,13 @@ class Connections(NamedTuple):
     idle: int
 
 
+class Schema(NamedTuple):
+    """The version of the schema that was found, and of this release's own."""
+
+    found: str
+    own: str
+
+
 class RecordStore(Protocol):
     """The system of record. Every method may raise RecordsUnavailable (worth trying again) or OperatorError (is not).
 
@@ -35,6 +42,18 @@ class RecordStore(Protocol):
 
     async def open(self) -> None:
         """Connect. The embedded store MUST bring its schema up to date first; others MUST refuse an old schema."""
+
+    async def open_as_it_is(self) -> Schema:
+        """Connect to what is there, and MUST neither create nor change anything; the schema may be a later one, as in `open`.
+
+        OperatorError MUST be raised where there is no record store, or one of an earlier schema.
+        """
+
+    async def try_write(self) -> None:
+        """Write and commit as every change does, and raise as it would. MUST leave nothing behind, even if it is interrupted.
+
+        MUST raise RecordsUnavailable for a full disk, too, where so small a write would still find a place.
+        """
 
     async def close(self) -> None:
         """Release everything; MUST be safe to call twice."""

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
-from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections
-from authsvc.records.sqlite_file import URL_SCHEME, connect, driver_errors, has_current_schema
+from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, Schema
+from authsvc.records.sqlite_file import URL_SCHEME, check_room, connect, connect_existing, driver_errors, has_current_schema, usable_schema
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
@@ -71,6 +71,7 @@ TAKE_LEASE = f"""
     ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
     WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW_MS}
 """  # noqa: S608
+DROP_LEASE = "DELETE FROM leases WHERE name = ?"
 
 DROP_EARLIER_MARKS = "DELETE FROM stream_marks WHERE incarnation < ?"
 HAS_LATER_MARKS = "SELECT 1 FROM stream_marks WHERE incarnation > ? LIMIT 1"
@@ -131,6 +132,19 @@ class SqliteStore:
             raise
         self._connection = connection
 
+    @_in_thread
+    def open_as_it_is(self) -> Schema:
+        """See the contract, as for every method below."""
+        self._connection = connect_existing(self._path, self._call_timeout_seconds)
+        return usable_schema(self._connection, self._path)
+
+    @_in_thread
+    def try_write(self) -> None:
+        with self._transaction():
+            self._write(TAKE_LEASE, ("probe", "probe", 0))
+            self._write(DROP_LEASE, ("probe",))
+        check_room(self._path)
+
     async def close(self) -> None:
         """Let the calls that were made finish, then close."""
         if not self._closed:
@@ -140,7 +154,6 @@ class SqliteStore:
 
     @_in_thread
     def identity(self) -> str:
-        """See the contract, as for every method below."""
         return str(self._rows(READ_IDENTITY)[0][0])
 
     @_in_thread

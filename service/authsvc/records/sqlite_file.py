@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
+from authsvc.records.contract import Schema
 
 URL_SCHEME = "sqlite:///"
 
@@ -21,9 +23,11 @@ PRAGMAS = (
     "PRAGMA wal_autocheckpoint = 8000",
 )
 BUSY_PAUSE_SECONDS = 0.01
+LEAST_FREE_BYTES = 1 << 20
+"""With less room than this a batch fails, though a single row may still fit into what the log had taken before."""
 
 SCHEMA_VERSION = "0001"
-"""The newest migration. Written down, because Alembic takes longer to load than a command takes to run."""
+"""The newest migration. Written down, because Alembic takes longer to load than a command takes to run. All have four digits."""
 
 UNAVAILABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
 REFUSED = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}
@@ -62,6 +66,21 @@ def driver_errors(path: Path) -> Iterator[None]:
         raise translated(error, path) from error
 
 
+def connect_existing(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
+    """Open the file as it is; it is neither made nor switched to a log."""
+    with driver_errors(path):
+        if not path.exists():
+            raise OperatorError(f"There is no record store {path}.")
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=busy_timeout_seconds, isolation_level=None)
+        try:
+            for pragma in PRAGMAS:
+                connection.execute(pragma)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
 def connect(path: Path, busy_timeout_seconds: float) -> sqlite3.Connection:
     """Make the folder and the file where they are missing. Transactions begin only where a statement says so."""
     with driver_errors(path):
@@ -93,6 +112,29 @@ def _use_wal(connection: sqlite3.Connection, wait_seconds: float) -> None:
 
 def has_current_schema(connection: sqlite3.Connection) -> bool:
     """Whether the schema is exactly this release's, so that there is nothing to migrate."""
+    return _schema_version(connection) == SCHEMA_VERSION
+
+
+def usable_schema(connection: sqlite3.Connection, path: Path) -> Schema:
+    """The schema of a file that may be used without a migration: this release's or a later one; OperatorError for others."""
+    with driver_errors(path):
+        found = _schema_version(connection)
+    if found is None:
+        raise OperatorError(f"The file {path} holds no record store.")
+    if found < SCHEMA_VERSION:
+        raise OperatorError(f"The schema of the record store {path} is {found}, older than this release's {SCHEMA_VERSION}.")
+    return Schema(found, SCHEMA_VERSION)
+
+
+def check_room(path: Path) -> None:
+    """RecordsUnavailable if the disk is full."""
+    with driver_errors(path):
+        if shutil.disk_usage(path.parent).free < LEAST_FREE_BYTES:
+            raise OSError(errno.ENOSPC, "no room")
+
+
+def _schema_version(connection: sqlite3.Connection) -> str | None:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
-        return False
-    return connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA_VERSION,)]
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])
