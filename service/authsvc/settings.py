@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import DirectoryPath, Field, FilePath, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from authsvc.errors import OperatorError
 
 PREFIX = "AUTH_"
-SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD")
+SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD")
 """Settings that may come from a file named by `AUTH_<NAME>_FILE` instead."""
 PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "example", "your-", "your_", "insecure")
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
@@ -75,7 +75,40 @@ class Settings(BaseSettings):
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
     )
 
-    records_url: str = Field("sqlite:///records.db", description="The record store: `sqlite:///PATH` (embedded).")
+    records_url: str = Field(
+        "sqlite:///records.db",
+        description="The record store: `sqlite:///PATH` (embedded), or Oracle: `oracle://USER@HOST:PORT/SERVICE`, or "
+        "`oracle://USER@ALIAS` for a name in `tnsnames.ora`.",
+    )
+    records_password: SecretStr | None = Field(None, description="Password for Oracle.")
+    records_password_file: FilePath | None = Field(
+        None, description="File with the password for Oracle, instead; read again when the database refuses the one that was read."
+    )
+    oracle_config_dir: DirectoryPath | None = Field(
+        None, description="Folder with `tnsnames.ora` and the wallet (`ewallet.pem`) for TCPS; what others call `TNS_ADMIN`."
+    )
+    oracle_wallet_password: SecretStr | None = Field(None, description="Password of the wallet's `ewallet.pem`, for mutual TLS.")
+    oracle_pool_max: int = Field(
+        4, ge=2, le=1000, description="Most sessions of one writer: its workers, and two for all else that it does."
+    )
+    oracle_pool_min: int = Field(1, ge=0, le=1000, description="Sessions that stay open when nothing is to do.")
+    oracle_max_lifetime_session_seconds: int = Field(1800, ge=0, le=86400, description="A session is replaced after this long; 0: never.")
+    oracle_timeout_seconds: int = Field(300, ge=0, le=86400, description="An idle session is closed after this long; 0: never.")
+    oracle_wait_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="Longest wait for a session of the pool, and for the database to accept a connection."
+    )
+    oracle_ping_interval_seconds: int = Field(
+        30, ge=-1, le=3600, description="A session that was idle this long is tried before it is used; -1: never."
+    )
+    oracle_statement_cache_size: int = Field(40, ge=0, le=1000, description="Statements that a session keeps parsed.")
+    oracle_session_limit: int | None = Field(
+        None, ge=1, description="Sessions that the database may give to this service: a writer that could need more does not start."
+    )
+    oracle_session_reserve: int = Field(10, ge=0, le=1000, description="Of that limit, sessions kept for migrations, commands and people.")
+    oracle_writers: int = Field(1, ge=1, le=100, description="How many writers run, for that sum.")
+    oracle_thick_mode: bool = Field(
+        False, description="Use Oracle's client libraries (Native Network Encryption needs them); they must be installed."
+    )
     writer_profile: Literal["balanced", "throughput", "latency"] = Field(
         "balanced", description="Batch of the writer: 1000 rows or 5 s, 2000 or 10 s, 500 or 2 s."
     )
@@ -145,14 +178,19 @@ class Settings(BaseSettings):
     @field_validator("records_url")
     @classmethod
     def _records_scheme(cls, url: str) -> str:
-        if not url.startswith("sqlite:///") or url == "sqlite:///":
-            raise ValueError("must look like sqlite:///PATH")
+        embedded = url.startswith("sqlite:///") and url != "sqlite:///"
+        if not embedded and not re.fullmatch(r"oracle://[^@/?#\s]+@[^@?#\s]+", url):
+            raise ValueError("must look like sqlite:///PATH or oracle://USER@HOST:PORT/SERVICE")
         return url
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
         if self.token_key and self.token_key_accepted and self.token_key.get_secret_value() == self.token_key_accepted.get_secret_value():
             raise ValueError("AUTH_TOKEN_KEY and AUTH_TOKEN_KEY_ACCEPTED are the same key")
+        if self.records_password is not None and self.records_password_file is not None:
+            raise ValueError("AUTH_RECORDS_PASSWORD and AUTH_RECORDS_PASSWORD_FILE are both set: set one")
+        if self.oracle_pool_min > self.oracle_pool_max:
+            raise ValueError("AUTH_ORACLE_POOL_MIN is above AUTH_ORACLE_POOL_MAX")
         if self.port == self.management_port:
             raise ValueError("AUTH_PORT and AUTH_MANAGEMENT_PORT must differ")
         return self

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import oracledb
+import pytest
+
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import RecordStore
+from authsvc.records.migrate import upgrade
 
 
 class SqliteDatabase:
@@ -33,6 +39,14 @@ class SqliteDatabase:
         with contextlib.closing(sqlite3.connect(self.path, timeout=30)) as connection, connection:
             return connection.execute(statement).fetchall()
 
+    def prepare(self) -> None:
+        """This store is made by whoever opens it."""
+
+    def contents(self) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of every table."""
+        tables = [str(name) for (name,) in self.plain_sql("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return {name: self.plain_sql(f'SELECT * FROM "{name}"') for name in tables}
+
     @contextlib.contextmanager
     def kept_busy(self) -> Iterator[None]:
         """Let no change through, as a long transaction of someone else does."""
@@ -42,5 +56,66 @@ class SqliteDatabase:
             connection.execute("ROLLBACK")
 
 
-DATABASES = [SqliteDatabase]
+ORACLE_VARIABLES = ("TEST_ORACLE_DSN", "TEST_ORACLE_USER", "TEST_ORACLE_PASSWORD")
+ORACLE_MISSING = "no Oracle: " + ", ".join(ORACLE_VARIABLES) + " are not all set"
+OURS = ("clients", "client_tombstones", "tokens", "stream_marks", "store", "leases", "alembic_version")
+
+
+class OracleDatabase:
+    """A schema in which nothing of ours is left; everything of earlier tests is dropped first."""
+
+    def __init__(self, folder: Path) -> None:
+        self.dsn, self.user, self.password = (os.environ[name] for name in ORACLE_VARIABLES)
+        self.url = f"oracle://{self.user}:{self.password}@{self.dsn}"
+        for kind, name in [*(("TABLE", table) for table in OURS), ("SEQUENCE", "client_sequence")]:
+            with contextlib.suppress(oracledb.DatabaseError):
+                self.plain_sql(f"DROP {kind} {name}")
+
+    @contextlib.asynccontextmanager
+    async def opened(self, call_timeout_seconds: float = 30.0) -> AsyncIterator[RecordStore]:
+        """A store on this database, which is migrated first; several may be open at once."""
+        await asyncio.to_thread(self.prepare)
+        store = connect_store(self.url, call_timeout_seconds)
+        try:
+            await store.open()
+            yield store
+        finally:
+            await store.close()
+
+    def prepare(self) -> None:
+        """Make the schema."""
+        upgrade(self.url)
+
+    def contents(self) -> dict[str, list[tuple[object, ...]]]:
+        """Every row of every table."""
+        return {name: self.plain_sql(f"SELECT * FROM {name}") for name in OURS}
+
+    @contextlib.contextmanager
+    def kept_busy(self) -> Iterator[None]:
+        """Let no change of the same rows through, as a long transaction of someone else does: a client's, a token's, a lease's."""
+        with oracledb.connect(user=self.user, password=self.password, dsn=self.dsn) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT client_id FROM clients FOR UPDATE").fetchall()
+            for name in ("purge", "probe"):
+                cursor.execute("INSERT INTO leases (name, holder, expires_at) VALUES (:1, 'other', SYSTIMESTAMP)", (name,))
+            cursor.execute(
+                "INSERT INTO tokens (jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at)"
+                " VALUES (:1, 'a', 1, 'other', 1, 'read', 1, 1)",
+                ((1).to_bytes(20),),
+            )
+            yield
+            connection.rollback()
+
+    def plain_sql(self, statement: str) -> list[tuple[object, ...]]:
+        """Run and commit a statement past the service; its rows if it has any."""
+        with oracledb.connect(user=self.user, password=self.password, dsn=self.dsn) as connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            rows: list[tuple[object, ...]] = cursor.fetchall() if cursor.description else []
+            connection.commit()
+            return rows
+
+
+DATABASES = [
+    SqliteDatabase,
+    pytest.param(OracleDatabase, marks=pytest.mark.skipif(not all(map(os.environ.get, ORACLE_VARIABLES)), reason=ORACLE_MISSING)),
+]
 """One class for each kind of database; a kind that needs a server joins when its address is in the environment."""

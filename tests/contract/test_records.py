@@ -120,10 +120,9 @@ async def test_an_earlier_schema_is_refused_and_stays(database: Any) -> None:
 async def test_a_write_is_tried_and_leaves_nothing(database: Any) -> None:
     async with database.opened(0.2) as store:
         assert await store.take_lease("mine", "me", 60)
-        tables = [name for (name,) in database.plain_sql("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        before = {name: database.plain_sql(f'SELECT * FROM "{name}"') for name in tables}
+        before = database.contents()
         await store.try_write()
-        assert {name: database.plain_sql(f'SELECT * FROM "{name}"') for name in tables} == before
+        assert database.contents() == before
         with database.kept_busy(), pytest.raises(RecordsUnavailable):
             await store.try_write()
         await store.try_write()
@@ -157,14 +156,15 @@ async def test_one_event_loop_may_use_it_from_several_tasks(database: Any) -> No
 
 @awaited
 async def test_identity_never_changes_and_differs_between_databases(database: Any, tmp_path: Path) -> None:
-    async with database.opened() as store, type(database)(tmp_path / "other").opened() as other:
+    async with database.opened() as store:
         identity = await store.identity()
         assert re.fullmatch("[0-9a-f]{32}", identity)
-        assert await other.identity() != identity
         await store.next_incarnation(5)
         assert await store.identity() == identity
     async with database.opened() as store:
         assert await store.identity() == identity
+    async with type(database)(tmp_path / "other").opened() as other:
+        assert await other.identity() != identity
 
 
 @awaited
@@ -404,7 +404,7 @@ async def test_plain_sql_ends_tokens_by_an_epoch_of_null_only(database: Any) -> 
 async def test_plain_sql_may_not_rename_a_client(database: Any) -> None:
     async with database.opened() as store:
         stored = await store.add_client(client("alpha"))
-        with pytest.raises(Exception, match="client_id does not change"):
+        with pytest.raises(Exception, match=r"(?i)client_id"):
             database.plain_sql("UPDATE clients SET client_id = 'beta'")
         assert await store.list_clients() == [stored]
         assert await store.revisions() == {"alpha": stored.revision}
@@ -490,6 +490,7 @@ async def test_any_delivery_of_the_same_events_ends_in_the_same_rows(database: A
         every_delivery()
 
     def run() -> None:
+        database.prepare()
         with asyncio.Runner() as runner:
             store = connect_store(database.url, 30)
             runner.run(store.open())
@@ -525,7 +526,7 @@ async def test_racing_stores_may_write_the_same_records(database: Any) -> None:
     [
         {"kind": "x"},
         {"client_id": "c" * 65},
-        {"epoch": 2**63},
+        {"epoch": 10**19},
         {"issued_ms": None},
         {"scope": "\ud800"},
         {"expires_ms": object()},
@@ -632,6 +633,7 @@ asyncio.run(write_until_killed(sys.argv[1]))
 @pytest.mark.parametrize("kill_after_batches", [1, 25])
 @awaited
 async def test_a_killed_process_loses_no_batch_that_returned(database: Any, kill_after_batches: int) -> None:
+    database.prepare()
     command = [sys.executable, "-c", WRITER_PROCESS, database.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=CHILD_ENVIRONMENT) as process:
         assert process.stdout is not None

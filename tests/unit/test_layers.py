@@ -46,6 +46,7 @@ DRIVERS = {
     "sqlite3": ("authsvc.records",),
     "sqlalchemy": ("authsvc.records",),
     "alembic": ("authsvc.records",),
+    "oracledb": ("authsvc.records",),
     "fastapi": ("authsvc.http", "authsvc.commands"),
     "starlette": ("authsvc.http", "authsvc.commands"),
     "uvicorn": ("authsvc.http", "authsvc.commands"),

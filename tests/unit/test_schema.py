@@ -275,6 +275,6 @@ def test_a_transaction_rolled_back_draws_nothing(dba: sqlite3.Connection) -> Non
 
 def test_the_schema_version_that_is_written_down_is_the_newest_migration() -> None:
     from authsvc.records import migrate
-    from authsvc.records.sqlite_file import SCHEMA_VERSION
+    from authsvc.records.contract import SCHEMA_VERSION
 
     assert migrate.head() == SCHEMA_VERSION

@@ -41,6 +41,20 @@ READ_AS = {
     "AUTH_FAST_LANE": ("false", False),
     "AUTH_KEEP_ALIVE_SECONDS": ("60", 60),
     "AUTH_RECORDS_URL": ("sqlite:////var/lib/auth/records.db", "sqlite:////var/lib/auth/records.db"),
+    "AUTH_RECORDS_PASSWORD": ("tiger", "tiger"),
+    "AUTH_ORACLE_CONFIG_DIR": (str(CA_FILE.parent), CA_FILE.parent),
+    "AUTH_ORACLE_WALLET_PASSWORD": ("purse", "purse"),
+    "AUTH_ORACLE_POOL_MAX": ("8", 8),
+    "AUTH_ORACLE_POOL_MIN": ("0", 0),
+    "AUTH_ORACLE_MAX_LIFETIME_SESSION_SECONDS": ("30", 30),
+    "AUTH_ORACLE_TIMEOUT_SECONDS": ("600", 600),
+    "AUTH_ORACLE_WAIT_TIMEOUT_SECONDS": ("1.5", 1.5),
+    "AUTH_ORACLE_PING_INTERVAL_SECONDS": ("-1", -1),
+    "AUTH_ORACLE_STATEMENT_CACHE_SIZE": ("0", 0),
+    "AUTH_ORACLE_SESSION_LIMIT": ("100", 100),
+    "AUTH_ORACLE_SESSION_RESERVE": ("5", 5),
+    "AUTH_ORACLE_WRITERS": ("3", 3),
+    "AUTH_ORACLE_THICK_MODE": ("true", True),
     "AUTH_WRITER_PROFILE": ("latency", "latency"),
     "AUTH_WRITER_BATCH_ROWS": ("300", 300),
     "AUTH_WRITER_BATCH_SECONDS": ("0.5", 0.5),
@@ -116,7 +130,19 @@ def plain(value: object) -> object:
 def test_every_setting_is_read_from_its_variable() -> None:
     settings = read_settings({name: text for name, (text, _) in READ_AS.items()})
     read = {f"AUTH_{name.upper()}": plain(getattr(settings, name)) for name in Settings.model_fields}
+    # Beside the password itself its file is refused: it has a test of its own.
+    assert read.pop("AUTH_RECORDS_PASSWORD_FILE") is None
     assert read == {name: value for name, (_, value) in READ_AS.items()}
+
+
+def test_a_password_of_the_record_store_comes_from_one_place() -> None:
+    file = {"AUTH_RECORDS_PASSWORD_FILE": str(CA_FILE)}
+    assert read_settings(file).records_password_file == CA_FILE
+    assert "AUTH_RECORDS_PASSWORD_FILE are both set" in refusal({**file, "AUTH_RECORDS_PASSWORD": "tiger"})
+
+
+def test_a_pool_is_not_smaller_than_its_least() -> None:
+    assert "AUTH_ORACLE_POOL_MIN is above" in refusal({"AUTH_ORACLE_POOL_MIN": "5"})
 
 
 def test_every_setting_alone_differs_from_its_default() -> None:
@@ -234,12 +260,13 @@ def test_secrets_do_not_show_in_the_settings_own_text() -> None:
         assert secret not in f"{settings!r} {settings}"
 
 
-SECRET_VALUES = {"TOKEN_KEY": KEY, "TOKEN_KEY_ACCEPTED": OTHER_KEY, "REDIS_PASSWORD": "open sesame"}
+SECRET_VALUES = {"TOKEN_KEY": KEY, "TOKEN_KEY_ACCEPTED": OTHER_KEY, "ORACLE_WALLET_PASSWORD": "purse", "REDIS_PASSWORD": "open sesame"}
 
 
 def test_every_secret_may_come_from_a_file() -> None:
     secret = {name.upper() for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
-    assert secret == set(SECRETS) == set(SECRET_VALUES)
+    # The record store's password has a setting of its own for its file, which is read again.
+    assert secret - {"RECORDS_PASSWORD"} == set(SECRETS) == set(SECRET_VALUES)
 
 
 @pytest.mark.parametrize("name", SECRETS)

@@ -20,7 +20,7 @@ from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.server import Server, inspect_server
 from authsvc.live.survey import Survey, take_survey
-from authsvc.records.connect import connect_store
+from authsvc.records.connect import store_of
 from authsvc.settings import Settings
 
 RECORDS_SECONDS = 5.0
@@ -95,7 +95,7 @@ def _keys(settings: Settings) -> Finding:
 
 async def _records(settings: Settings) -> tuple[str, Finding]:
     """The identity of the record store, or `` if it cannot be had, and what was found."""
-    store = connect_store(settings.records_url, min(settings.writer_call_timeout_seconds, RECORDS_SECONDS))
+    store = store_of(settings, call_timeout_seconds=min(settings.writer_call_timeout_seconds, RECORDS_SECONDS))
     identity = ""
     began = time.perf_counter()
     try:

@@ -61,12 +61,13 @@ def migrate(
 ) -> None:
     """Bring the record store's schema up to date; safe to repeat."""
     from authsvc.records import migrate as migrations
+    from authsvc.records.connect import pool_of
 
     settings = _configured()
     if sql:
         typer.echo(migrations.sql(settings.records_url))
     else:
-        migrations.upgrade(settings.records_url)
+        migrations.upgrade(settings.records_url, pool_of(settings))
         typer.echo("The schema is up to date.")
 
 

@@ -13,7 +13,7 @@ from authsvc.errors import OperatorError, Unavailable
 from authsvc.live.connect import RedisClient, address_of, connect_redis
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
-from authsvc.records.connect import connect_store
+from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings, read_settings
 
@@ -30,7 +30,7 @@ class Session:
     @asynccontextmanager
     async def store(self, *, as_it_is: bool = False) -> AsyncIterator[RecordStore]:
         """The record store, open; with `as_it_is` nothing is made and nothing migrated."""
-        store = connect_store(self.settings.records_url, self.settings.writer_call_timeout_seconds)
+        store = store_of(self.settings)
         try:
             await (store.open_as_it_is() if as_it_is else store.open())
             yield store

@@ -27,7 +27,7 @@ from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey, take_survey
 from authsvc.reconcile import Reconciler
-from authsvc.records.connect import connect_store
+from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings
 from authsvc.writer import Batching, Writer
@@ -73,7 +73,7 @@ async def write(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     listener = _listen(settings.management_host, settings.management_port)
-    store = connect_store(settings.records_url, settings.writer_call_timeout_seconds)
+    store = store_of(settings)
     await store.open()
     redis = connect_redis(settings)
     holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"

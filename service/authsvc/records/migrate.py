@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from authsvc.records.contract import ORACLE_SCHEME
 from authsvc.records.sqlite_file import connect, sqlite_path, translated
+
+if TYPE_CHECKING:
+    from authsvc.records.oracle_pool import PoolSettings
 
 LOCK_SECONDS = 60.0
 """How long one process waits while another migrates."""
 
 
-def upgrade(records_url: str) -> None:
-    """Bring the schema to this release's, or leave it if it is that or a later one, in one transaction.
+def upgrade(records_url: str, pool: PoolSettings | None = None) -> None:
+    """Bring the schema to this release's, or leave it if it is that or a later one. May raise as a RecordStore does.
 
-    Of several processes at once one migrates, and the others wait for it. May raise as a RecordStore does.
+    Of several processes at once one migrates, and the others wait for it. `pool` says how Oracle is reached.
     """
+    if records_url.startswith(ORACLE_SCHEME):
+        _upgrade_oracle(records_url, pool)
+        return
     path = sqlite_path(records_url)
     # Alembic commits and rolls back on this connection, but only the statement below begins: a transaction that first
     # reads the version and then wants to write it would fail when another process came in between.
@@ -30,9 +39,7 @@ def upgrade(records_url: str) -> None:
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-            version = MigrationContext.configure(connection).get_current_revision()
-            if version is None or version in _known_versions():
-                command.upgrade(_config(connection=connection), "head")
+            _upgrade_if_known(connection)
             connection.commit()
     except DBAPIError as error:
         raise translated(error.orig, path) from error
@@ -40,15 +47,46 @@ def upgrade(records_url: str) -> None:
 
 def sql(records_url: str) -> str:
     """The statements that make the whole schema in an empty database, for people who run them by hand."""
-    sqlite_path(records_url)
+    dialect = "oracle" if records_url.startswith(ORACLE_SCHEME) else "sqlite"
+    if dialect == "sqlite":
+        sqlite_path(records_url)
     text = io.StringIO()
-    command.upgrade(_config(text, dialect="sqlite"), "head", sql=True)
+    command.upgrade(_config(text, dialect=dialect), "head", sql=True)
     return text.getvalue()
 
 
 def head() -> str:
     """The version that this release's schema has."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
+
+
+def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
+    """Every statement of DDL commits by itself, so a race with another process ends in a name that is taken: then it is waited for."""
+    from authsvc.records import oracle_errors
+    from authsvc.records.oracle_pool import Address, PoolSettings, connect_once
+
+    settings = pool or PoolSettings()
+    address = Address.parse(records_url)
+    engine = create_engine("oracle+oracledb://", creator=lambda: connect_once(address, settings), poolclass=NullPool)
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            with engine.connect() as connection:
+                _upgrade_if_known(connection)
+                connection.commit()
+                return
+        except DBAPIError as error:
+            taken = error.orig is not None and oracle_errors.code_of(error.orig) in oracle_errors.NAME_TAKEN
+            if not taken or time.monotonic() > deadline:
+                raise oracle_errors.translated(error.orig or error, f"{address.user}@{address.dsn}") from error
+            time.sleep(0.5)
+
+
+def _upgrade_if_known(connection: Connection) -> None:
+    """A version that this release does not know is a later one: it is left as it is."""
+    version = MigrationContext.configure(connection).get_current_revision()
+    if version is None or version in _known_versions():
+        command.upgrade(_config(connection=connection), "head")
 
 
 def _known_versions() -> set[str]:

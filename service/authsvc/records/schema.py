@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, String, Table
+from sqlalchemy.dialects.oracle import NUMBER, RAW, TIMESTAMP
+from sqlalchemy.types import TypeEngine
 
 from authsvc.model import MAX_SCOPES
 
@@ -12,8 +14,16 @@ CLIENT_ID_LENGTH = 64
 SCOPES_LENGTH = MAX_SCOPES * 65 - 1
 """The most scopes, of 64 characters each, with a space between them."""
 
-MILLISECONDS = BigInteger()
-"""A time. In Python always Unix milliseconds, UTC; a database with a better type of its own gets it here, as a variant."""
+MILLISECONDS = BigInteger().with_variant(NUMBER(15), "oracle")  # type: ignore[no-untyped-call] # SQLAlchemy types it so
+"""A time: Unix milliseconds, UTC."""
+CLOCK = BigInteger().with_variant(TIMESTAMP(), "oracle")
+"""A time that is compared with the database's own clock and nothing else; UTC."""
+
+
+def _raw(length: int) -> TypeEngine[bytes]:
+    """Bytes of this length. Oracle's BLOB can be no key."""
+    return LargeBinary(length).with_variant(RAW(length), "oracle")
+
 
 METADATA = MetaData()
 
@@ -22,9 +32,9 @@ CLIENTS = Table(
     METADATA,
     Column("client_id", String(CLIENT_ID_LENGTH), primary_key=True),
     Column("scopes", String(SCOPES_LENGTH), nullable=False),
-    Column("secret_digest", LargeBinary(DIGEST_BYTES), nullable=False),
+    Column("secret_digest", _raw(DIGEST_BYTES), nullable=False),
     Column("secret_created_at", MILLISECONDS, nullable=False),
-    Column("second_secret_digest", LargeBinary(DIGEST_BYTES)),
+    Column("second_secret_digest", _raw(DIGEST_BYTES)),
     Column("second_secret_created_at", MILLISECONDS),
     Column("enabled", SmallInteger, nullable=False),
     Column("access_ttl_seconds", Integer, nullable=False),
@@ -35,6 +45,8 @@ CLIENTS = Table(
     CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="clients_id_length"),
     CheckConstraint("length(secret_digest) = 32", name="clients_digest_length").ddl_if(dialect="sqlite"),
     CheckConstraint("length(second_secret_digest) = 32", name="clients_second_digest_length").ddl_if(dialect="sqlite"),
+    CheckConstraint("LENGTH(RAWTOHEX(secret_digest)) = 64", name="clients_digest_bytes").ddl_if(dialect="oracle"),
+    CheckConstraint("LENGTH(RAWTOHEX(second_secret_digest)) = 64", name="clients_second_digest_bytes").ddl_if(dialect="oracle"),
     CheckConstraint(
         "(second_secret_digest IS NULL AND second_secret_created_at IS NULL)"
         " OR (second_secret_digest IS NOT NULL AND second_secret_created_at IS NOT NULL)",
@@ -63,7 +75,7 @@ CLIENT_SEQUENCE = Table(
 TOKENS = Table(
     "tokens",
     METADATA,
-    Column("jti", LargeBinary(NAME_BYTES), primary_key=True),
+    Column("jti", _raw(NAME_BYTES), primary_key=True),
     Column("kind", String(1), nullable=False),
     Column("incarnation", BigInteger, nullable=False),
     Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
@@ -75,6 +87,7 @@ TOKENS = Table(
     Column("revoked_at", MILLISECONDS),
     Column("voided_at", MILLISECONDS),
     CheckConstraint("length(jti) = 20", name="tokens_jti_length").ddl_if(dialect="sqlite"),
+    CheckConstraint("LENGTH(RAWTOHEX(jti)) = 40", name="tokens_jti_bytes").ddl_if(dialect="oracle"),
     CheckConstraint("kind IN ('a', 'o')", name="tokens_kind"),
     CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="tokens_client_id_length"),
     Index("tokens_by_expiry", "expires_at"),
@@ -104,5 +117,5 @@ LEASES = Table(
     METADATA,
     Column("name", String(64), primary_key=True),
     Column("holder", String(255), nullable=False),
-    Column("expires_at", MILLISECONDS, nullable=False),
+    Column("expires_at", CLOCK, nullable=False),
 )

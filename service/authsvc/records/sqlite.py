@@ -16,8 +16,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
+from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, Schema
+from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS, as_client, client_values, record_values
 from authsvc.records.sqlite_file import URL_SCHEME, check_room, connect, connect_existing, driver_errors, has_current_schema, usable_schema
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
@@ -27,11 +28,7 @@ READ_IDENTITY = "SELECT identity FROM store"
 RAISE_INCARNATION = "UPDATE store SET incarnation = max(incarnation, ?) + 1"
 READ_INCARNATION = "SELECT incarnation FROM store"
 
-READ_CLIENTS = """
-    SELECT client_id, scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,
-        enabled, access_ttl_seconds, one_time_ttl_seconds, epoch, revision
-    FROM clients
-"""
+READ_CLIENTS = f"SELECT {CLIENT_COLUMNS} FROM clients"  # noqa: S608
 READ_ONE_CLIENT = READ_CLIENTS + " WHERE client_id = ?"
 READ_CLIENTS_NAMED = READ_CLIENTS + " WHERE client_id IN (SELECT value FROM json_each(?))"  # noqa: S608
 READ_CLIENTS_IN_ORDER = READ_CLIENTS + " ORDER BY client_id"
@@ -51,17 +48,14 @@ UPDATE_CLIENT = """
 DELETE_CLIENT = "DELETE FROM clients WHERE client_id = ?"
 
 # min() of SQLite is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
-MERGE_RECORD = """
-    INSERT INTO tokens (jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at)
+MERGE_RECORD = f"""
+    INSERT INTO tokens ({RECORD_COLUMNS})
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (jti) DO UPDATE SET
         used_at = min(coalesce(used_at, excluded.used_at), coalesce(excluded.used_at, used_at)),
         revoked_at = min(coalesce(revoked_at, excluded.revoked_at), coalesce(excluded.revoked_at, revoked_at)),
         voided_at = min(coalesce(voided_at, excluded.voided_at), coalesce(excluded.voided_at, voided_at))
-"""
-READ_RECORD = """
-    SELECT jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at
-    FROM tokens WHERE jti = ?
-"""
+"""  # noqa: S608
+READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = ?"  # noqa: S608
 PURGE_RECORDS = """
     DELETE FROM tokens WHERE jti IN (SELECT jti FROM tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
 """
@@ -165,7 +159,7 @@ class SqliteStore:
     @_in_thread
     def add_client(self, client: Client) -> Client:
         with self._transaction():
-            if self._write(INSERT_CLIENT, (*_client_values(client), client.id)) == 0:
+            if self._write(INSERT_CLIENT, (*client_values(client), client.id)) == 0:
                 raise ClientExists(client.id)
             return self._client(client.id)
 
@@ -176,7 +170,7 @@ class SqliteStore:
             changed = change(self._client(client_id))
             assert changed.id == client_id, "a change keeps the client's id"
             epoch = None if changed.epoch == NEW_EPOCH else changed.epoch
-            self._write(UPDATE_CLIENT, (*_client_values(changed), epoch, client_id))
+            self._write(UPDATE_CLIENT, (*client_values(changed), epoch, client_id))
             return self._client(client_id)
 
     @_in_thread
@@ -189,7 +183,7 @@ class SqliteStore:
     @_in_thread
     def read_client(self, client_id: str) -> Client | None:
         rows = self._rows(READ_ONE_CLIENT, (client_id,))
-        return _as_client(rows[0]) if rows else None
+        return as_client(rows[0]) if rows else None
 
     @_in_thread
     def read_clients(self, client_ids: Iterable[str]) -> list[Client | DeletedClient]:
@@ -198,11 +192,11 @@ class SqliteStore:
         with self._transaction("BEGIN"):
             clients = self._rows(READ_CLIENTS_NAMED, named)
             tombstones = self._rows(READ_TOMBSTONES_NAMED, named)
-        return [*map(_as_client, clients), *(DeletedClient(*row) for row in tombstones)]
+        return [*map(as_client, clients), *(DeletedClient(*row) for row in tombstones)]
 
     @_in_thread
     def list_clients(self) -> list[Client]:
-        return [_as_client(row) for row in self._rows(READ_CLIENTS_IN_ORDER)]
+        return [as_client(row) for row in self._rows(READ_CLIENTS_IN_ORDER)]
 
     @_in_thread
     def revisions(self) -> dict[str, int]:
@@ -211,7 +205,7 @@ class SqliteStore:
     @_in_thread
     def write_records(self, records: Sequence[TokenRecord]) -> None:
         # In the order of their names, so that neighbours in the index are written together.
-        rows = map(_record_values, sorted(records, key=attrgetter("name")))
+        rows = map(record_values, sorted(records, key=attrgetter("name")))
         with self._transaction(), driver_errors(self._path):
             self._database.executemany(MERGE_RECORD, rows)
 
@@ -278,23 +272,4 @@ class SqliteStore:
         rows = self._rows(READ_ONE_CLIENT, (client_id,))
         if not rows:
             raise ClientMissing(client_id)
-        return _as_client(rows[0])
-
-
-_record_values = attrgetter(
-    "name", "kind", "incarnation", "client_id", "epoch", "scope", "issued_ms", "expires_ms", "used_ms", "revoked_ms", "voided_ms"
-)
-
-
-def _as_client(row: Sequence[Any]) -> Client:
-    client_id, scopes, digest, created_ms, second_digest, second_created_ms, enabled, *numbers = row
-    newer = () if second_digest is None else (Secret(second_digest, second_created_ms),)
-    return Client(client_id, tuple(scopes.split()), (Secret(digest, created_ms), *newer), bool(enabled), *numbers)
-
-
-def _client_values(client: Client) -> tuple[Any, ...]:
-    """What callers may set, in the order of INSERT_CLIENT and UPDATE_CLIENT."""
-    older, *newer = client.secrets
-    second = (newer[0].digest, newer[0].created_ms) if newer else (None, None)
-    lifetimes = (client.access_ttl_seconds, client.one_time_ttl_seconds)
-    return (" ".join(client.scopes), older.digest, older.created_ms, *second, int(client.enabled), *lifetimes)
+        return as_client(rows[0])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
-from authsvc.records.contract import Schema
+from authsvc.records.contract import SCHEMA_VERSION, Schema
 
 URL_SCHEME = "sqlite:///"
 
@@ -25,9 +25,6 @@ PRAGMAS = (
 BUSY_PAUSE_SECONDS = 0.01
 LEAST_FREE_BYTES = 1 << 20
 """With less room than this a batch fails, though a single row may still fit into what the log had taken before."""
-
-SCHEMA_VERSION = "0001"
-"""The newest migration. Written down, because Alembic takes longer to load than a command takes to run. All have four digits."""
 
 UNAVAILABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
 REFUSED = {sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG}

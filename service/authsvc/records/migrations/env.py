@@ -6,8 +6,11 @@ from authsvc.records.schema import METADATA
 
 handed = context.config.attributes
 if context.is_offline_mode():
-    context.configure(dialect_name=handed["dialect"], target_metadata=METADATA, literal_binds=True, transactional_ddl=True)
+    # Oracle commits before and after each statement of DDL, whatever anyone says.
+    transactional = handed["dialect"] == "sqlite"
+    context.configure(dialect_name=handed["dialect"], target_metadata=METADATA, literal_binds=True, transactional_ddl=transactional)
 else:
-    context.configure(connection=handed["connection"], target_metadata=METADATA, transactional_ddl=True)
+    transactional = handed["connection"].dialect.name == "sqlite"
+    context.configure(connection=handed["connection"], target_metadata=METADATA, transactional_ddl=transactional)
 with context.begin_transaction():
     context.run_migrations()

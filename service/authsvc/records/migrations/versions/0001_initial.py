@@ -2,15 +2,22 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.oracle import NUMBER, RAW, TIMESTAMP
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-MILLISECONDS = sa.BigInteger()
+MILLISECONDS = sa.BigInteger().with_variant(NUMBER(15), "oracle")  # type: ignore[no-untyped-call] # SQLAlchemy types it so
+CLOCK = sa.BigInteger().with_variant(TIMESTAMP(), "oracle")
 
 SQLITE_SEQUENCE = "INSERT INTO client_sequence (last, drawing) VALUES (0, 0)"
+
+
+def _raw(length: int) -> sa.types.TypeEngine[bytes]:
+    return sa.LargeBinary(length).with_variant(RAW(length), "oracle")
+
 
 # SQLite has no assignment to NEW, so an AFTER trigger writes what it drew into the row. `drawing` tells that write from
 # everyone else's: whether a trigger may fire itself is a setting of each connection, and a DBA's may differ from ours.
@@ -52,21 +59,70 @@ SQLITE_TRIGGERS = (
 SQLITE_IDENTITY = "INSERT INTO store (identity, incarnation) VALUES (lower(hex(randomblob(16))), 0)"
 
 
+# Oracle has a sequence and assigns to :NEW. ORDER, because instances of a cluster would otherwise draw from ranges of their own.
+ORACLE_SEQUENCE = "CREATE SEQUENCE client_sequence ORDER"
+ORACLE_TRIGGERS = (
+    """
+    CREATE OR REPLACE TRIGGER clients_draw_at_insert BEFORE INSERT ON clients FOR EACH ROW
+    BEGIN
+        :NEW.revision := client_sequence.NEXTVAL;
+        :NEW.epoch := :NEW.revision;
+    END;
+    """,
+    """
+    CREATE OR REPLACE TRIGGER clients_draw_at_update BEFORE UPDATE ON clients FOR EACH ROW
+    BEGIN
+        :NEW.revision := client_sequence.NEXTVAL;
+        :NEW.epoch := CASE WHEN :NEW.epoch IS NULL THEN :NEW.revision ELSE :OLD.epoch END;
+    END;
+    """,
+    # A client_id does not change: NULL is refused.
+    """
+    CREATE OR REPLACE TRIGGER clients_keep_id BEFORE UPDATE OF client_id ON clients FOR EACH ROW
+    WHEN (NEW.client_id <> OLD.client_id)
+    BEGIN
+        :NEW.client_id := NULL;
+    END;
+    """,
+    """
+    CREATE OR REPLACE TRIGGER clients_drop_tombstone AFTER INSERT ON clients FOR EACH ROW
+    BEGIN
+        DELETE FROM client_tombstones WHERE client_id = :NEW.client_id;
+    END;
+    """,
+    """
+    CREATE OR REPLACE TRIGGER clients_leave_tombstone AFTER DELETE ON clients FOR EACH ROW
+    BEGIN
+        DELETE FROM client_tombstones WHERE client_id = :OLD.client_id;
+        INSERT INTO client_tombstones (client_id, revision) VALUES (:OLD.client_id, client_sequence.NEXTVAL);
+    END;
+    """,
+)
+ORACLE_IDENTITY = "INSERT INTO store (identity, incarnation) SELECT LOWER(RAWTOHEX(SYS_GUID())), 0 FROM dual"
+
+
 def upgrade() -> None:
     """Make everything. The identity is made by the database, so that the same text makes another one elsewhere."""
-    _create_tables()
+    oracle = op.get_context().dialect.name == "oracle"
+    _create_tables(oracle)
+    if oracle:
+        for statement in (ORACLE_SEQUENCE, *ORACLE_TRIGGERS):
+            # Not text: the colons of :NEW are no binds.
+            op.execute(sa.DDL(statement))  # type: ignore[no-untyped-call] # SQLAlchemy types it so
+        op.execute(ORACLE_IDENTITY)
+        return
     for statement in (SQLITE_SEQUENCE, *SQLITE_TRIGGERS, SQLITE_IDENTITY):
         op.execute(statement)
 
 
-def _create_tables() -> None:
+def _create_tables(oracle: bool) -> None:
     op.create_table(
         "clients",
         sa.Column("client_id", sa.String(64), primary_key=True),
         sa.Column("scopes", sa.String(2079), nullable=False),
-        sa.Column("secret_digest", sa.LargeBinary(32), nullable=False),
+        sa.Column("secret_digest", _raw(32), nullable=False),
         sa.Column("secret_created_at", MILLISECONDS, nullable=False),
-        sa.Column("second_secret_digest", sa.LargeBinary(32)),
+        sa.Column("second_secret_digest", _raw(32)),
         sa.Column("second_secret_created_at", MILLISECONDS),
         sa.Column("enabled", sa.SmallInteger, nullable=False),
         sa.Column("access_ttl_seconds", sa.Integer, nullable=False),
@@ -76,6 +132,8 @@ def _create_tables() -> None:
         sa.CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="clients_id_length"),
         sa.CheckConstraint("length(secret_digest) = 32", name="clients_digest_length").ddl_if(dialect="sqlite"),
         sa.CheckConstraint("length(second_secret_digest) = 32", name="clients_second_digest_length").ddl_if(dialect="sqlite"),
+        sa.CheckConstraint("LENGTH(RAWTOHEX(secret_digest)) = 64", name="clients_digest_bytes").ddl_if(dialect="oracle"),
+        sa.CheckConstraint("LENGTH(RAWTOHEX(second_secret_digest)) = 64", name="clients_second_digest_bytes").ddl_if(dialect="oracle"),
         sa.CheckConstraint(
             "(second_secret_digest IS NULL AND second_secret_created_at IS NULL)"
             " OR (second_secret_digest IS NOT NULL AND second_secret_created_at IS NOT NULL)",
@@ -88,14 +146,15 @@ def _create_tables() -> None:
         sa.Column("client_id", sa.String(64), primary_key=True),
         sa.Column("revision", sa.BigInteger, nullable=False),
     )
-    op.create_table(
-        "client_sequence",
-        sa.Column("last", sa.BigInteger, nullable=False),
-        sa.Column("drawing", sa.SmallInteger, nullable=False),
-    )
+    if not oracle:
+        op.create_table(
+            "client_sequence",
+            sa.Column("last", sa.BigInteger, nullable=False),
+            sa.Column("drawing", sa.SmallInteger, nullable=False),
+        )
     op.create_table(
         "tokens",
-        sa.Column("jti", sa.LargeBinary(20), primary_key=True),
+        sa.Column("jti", _raw(20), primary_key=True),
         sa.Column("kind", sa.String(1), nullable=False),
         sa.Column("incarnation", sa.BigInteger, nullable=False),
         sa.Column("client_id", sa.String(64), nullable=False),
@@ -107,6 +166,7 @@ def _create_tables() -> None:
         sa.Column("revoked_at", MILLISECONDS),
         sa.Column("voided_at", MILLISECONDS),
         sa.CheckConstraint("length(jti) = 20", name="tokens_jti_length").ddl_if(dialect="sqlite"),
+        sa.CheckConstraint("LENGTH(RAWTOHEX(jti)) = 40", name="tokens_jti_bytes").ddl_if(dialect="oracle"),
         sa.CheckConstraint("kind IN ('a', 'o')", name="tokens_kind"),
         sa.CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="tokens_client_id_length"),
     )
@@ -128,5 +188,5 @@ def _create_tables() -> None:
         "leases",
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("holder", sa.String(255), nullable=False),
-        sa.Column("expires_at", MILLISECONDS, nullable=False),
+        sa.Column("expires_at", CLOCK, nullable=False),
     )

@@ -1,0 +1,82 @@
+"""Every statement that a running process sends to Oracle, and the types of binds where NULL may stand."""
+
+from __future__ import annotations
+
+import oracledb
+
+from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS
+
+NOW = "SYS_EXTRACT_UTC(SYSTIMESTAMP)"
+READ_SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
+READ_SESSION_LIMIT = "SELECT value FROM v$parameter WHERE name = 'sessions'"
+READ_IDENTITY = "SELECT identity FROM store"
+RAISE_INCARNATION = "UPDATE store SET incarnation = GREATEST(incarnation, :1) + 1 RETURNING incarnation INTO :2"
+
+READ_CLIENTS = f"SELECT {CLIENT_COLUMNS} FROM clients"  # noqa: S608
+READ_ONE_CLIENT = f"{READ_CLIENTS} WHERE client_id = :1"
+LOCK_CLIENT = f"{READ_ONE_CLIENT} FOR UPDATE"
+READ_CLIENTS_IN_ORDER = f"{READ_CLIENTS} ORDER BY client_id"
+# One statement, so that both halves are of the same moment.
+READ_NAMED = f"""
+    SELECT 1 found, {CLIENT_COLUMNS} FROM clients WHERE client_id IN (%(ids)s)
+    UNION ALL
+    SELECT 0, client_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, revision FROM client_tombstones WHERE client_id IN (%(ids)s)
+"""  # noqa: S608
+READ_TOMBSTONE = "SELECT client_id, revision FROM client_tombstones WHERE client_id = :1"
+READ_REVISIONS = "SELECT client_id, revision FROM client_tombstones UNION ALL SELECT client_id, revision FROM clients"
+INSERT_CLIENT = """
+    INSERT INTO clients (scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,
+        enabled, access_ttl_seconds, one_time_ttl_seconds, client_id)
+    VALUES (:1, :2, :3, :4, :5, :6, :7, :8, :9)
+"""
+UPDATE_CLIENT = """
+    UPDATE clients SET scopes = :1, secret_digest = :2, secret_created_at = :3, second_secret_digest = :4,
+        second_secret_created_at = :5, enabled = :6, access_ttl_seconds = :7, one_time_ttl_seconds = :8, epoch = :9
+    WHERE client_id = :10
+"""
+DELETE_CLIENT = "DELETE FROM clients WHERE client_id = :1"
+
+# LEAST is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
+MERGE_RECORD = f"""
+    MERGE INTO tokens t USING (
+        SELECT :1 jti, :2 kind, :3 incarnation, :4 client_id, :5 epoch, :6 scope, :7 issued_at, :8 expires_at,
+            :9 used_at, :10 revoked_at, :11 voided_at FROM dual
+    ) s ON (t.jti = s.jti)
+    WHEN MATCHED THEN UPDATE SET
+        t.used_at = LEAST(NVL(t.used_at, s.used_at), NVL(s.used_at, t.used_at)),
+        t.revoked_at = LEAST(NVL(t.revoked_at, s.revoked_at), NVL(s.revoked_at, t.revoked_at)),
+        t.voided_at = LEAST(NVL(t.voided_at, s.voided_at), NVL(s.voided_at, t.voided_at))
+    WHEN NOT MATCHED THEN INSERT ({RECORD_COLUMNS})
+        VALUES (s.jti, s.kind, s.incarnation, s.client_id, s.epoch, s.scope, s.issued_at, s.expires_at,
+            s.used_at, s.revoked_at, s.voided_at)
+"""  # noqa: S608
+READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = :1"  # noqa: S608
+PURGE_RECORDS = "DELETE FROM tokens WHERE expires_at < :1 AND ROWNUM <= :2"
+
+RENEW_LEASE = f"""
+    UPDATE leases SET holder = :1, expires_at = {NOW} + NUMTODSINTERVAL(:2, 'SECOND')
+    WHERE name = :3 AND (holder = :4 OR expires_at <= {NOW})
+"""  # noqa: S608
+FIRST_LEASE = f"INSERT INTO leases (name, holder, expires_at) VALUES (:1, :2, {NOW} + NUMTODSINTERVAL(:3, 'SECOND'))"  # noqa: S608
+DROP_LEASE = "DELETE FROM leases WHERE name = :1"
+
+DROP_EARLIER_MARKS = "DELETE FROM stream_marks WHERE incarnation < :1"
+LATEST_MARKS = "SELECT MAX(incarnation) FROM stream_marks"
+MERGE_MARK = """
+    MERGE INTO stream_marks t USING (SELECT :1 incarnation, :2 stream, :3 last_id, :4 entries_added FROM dual) s
+    ON (t.incarnation = s.incarnation AND t.stream = s.stream)
+    WHEN MATCHED THEN UPDATE SET t.last_id = s.last_id, t.entries_added = s.entries_added WHERE s.entries_added > t.entries_added
+    WHEN NOT MATCHED THEN INSERT (incarnation, stream, last_id, entries_added)
+        VALUES (s.incarnation, s.stream, s.last_id, s.entries_added)
+"""
+READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_marks"
+
+# Without them a column of nothing but NULLs would travel as text.
+RECORD_TYPES = (
+    *(oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER),
+    *(oracledb.DB_TYPE_VARCHAR, *[oracledb.DB_TYPE_NUMBER] * 5),
+)
+CLIENT_TYPES = (
+    *(oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_NUMBER, oracledb.DB_TYPE_RAW),
+    *[oracledb.DB_TYPE_NUMBER] * 4,
+)
