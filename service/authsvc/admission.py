@@ -48,6 +48,7 @@ class Admission:
         self._unread: deque[tuple[float, Callable[[], None]]] = deque()
         self._reading = self._pressed = False
         self._turn_began: float | None = None
+        self._turn_ends = 0.0
         self._pressed_turns = 0
         self._refusals = _MOST_REFUSALS_SAVED
         self._backlog_full = False
@@ -59,6 +60,7 @@ class Admission:
         """When the bytes now being read may have arrived: the beginning of this turn of the event loop."""
         if self._turn_began is None:
             self._turn_began = monotonic()
+            self._turn_ends = self._turn_began + self._queue_wait_seconds
             asyncio.get_running_loop().call_soon(self._end_turn)
         return self._turn_began
 
@@ -68,7 +70,7 @@ class Admission:
         return (
             self._counts.in_flight >= self._max_in_flight
             or bool(self._queue)
-            or (self._turn_began is not None and self._too_long_since(self._turn_began))
+            or (self._turn_began is not None and monotonic() >= self._turn_ends)
         )
 
     def leave_unread(self, resume: Callable[[], None]) -> None:

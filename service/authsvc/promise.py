@@ -63,7 +63,7 @@ class Promise(Generic[T]):
             yield self
         if self._error is not None:
             raise self._error
-        return cast(T, self._value)
+        return self._value  # type: ignore[return-value] # settled without an error, so there is a value
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """The loop of the task that awaits."""

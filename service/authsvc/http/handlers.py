@@ -77,7 +77,7 @@ class Handlers:
             token, scope = _one_token(bearer, parameters), parameters.get("scope")
         active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope))
         body, fields = _active(active)
-        return Response._make((200, fields, b'{"active":true,"valid":true,%b}' % body))
+        return tuple.__new__(Response, (200, fields, b'{"active":true,"valid":true,%b}' % body))
 
     async def introspect(self, request: Request) -> Response:
         """`POST /introspect`: what a token is worth, for an authenticated client (RFC 7662)."""

@@ -110,7 +110,7 @@ class LaneProtocol(WireProtocol):
                 self._ending = True
                 self._held = b""
                 self.transport.close()
-            elif not self._beginning:
+            elif not self._beginning and (self._held or self._last_asked):
                 self._go_on()
 
     def _go_on(self) -> None:

@@ -86,6 +86,10 @@ class Request:
         if not self.body:
             return {}
         if self._head.form:
+            name, _, value = self.body.partition(b"=")
+            if value and not value.translate(None, _PLAIN) and not name.translate(None, _PLAIN):
+                # By far the most bodies: one parameter, nothing encoded.
+                return {name.decode("ascii"): value.decode("ascii")}
             return form_parameters(self.body)
         if self._head.json:
             return json_parameters(self.body)
@@ -123,10 +127,6 @@ class Request:
 
 def form_parameters(text: bytes) -> dict[str, str]:
     """Parse application/x-www-form-urlencoded in UTF-8."""
-    name, _, value = text.partition(b"=")
-    if not value.translate(None, _PLAIN) and not name.translate(None, _PLAIN):
-        # By far the most bodies: one parameter, nothing encoded.
-        return {name.decode("ascii"): value.decode("ascii")} if value else {}
     if b"%" in text or b"+" in text:
         pairs = [pair.partition(b"=") for pair in text.split(b"&")]
         return _distinct((_form_text(name), _form_text(value)) for name, equals, value in pairs if name or equals)

@@ -50,9 +50,12 @@ class Directory:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._clients: dict[str, KnownClient] = {}
+        self.clients: dict[str, KnownClient] = {}
+        """Clients by id, as of the version in memory; to be read only."""
         self._revisions: dict[str, int] = {}
         self._version: Version | None = None
+        self.number: int | None = None
+        """The number of the incarnation in memory; None while there is none."""
         self.current: bytes | None = None
         """The version in memory as Redis spells it; None while there is none."""
         self._waiting: list[tuple[Version, Promise[None], float]] = []
@@ -89,7 +92,7 @@ class Directory:
 
     def get(self, client_id: str) -> KnownClient | None:
         """A client as of the version in memory."""
-        return self._clients.get(client_id)
+        return self.clients.get(client_id)
 
     def covers(self, judged: bytes, seen: bytes | None) -> bool:
         """Whether a judgement by the version `judged` holds for a batch that saw `seen`."""
@@ -178,7 +181,7 @@ class Directory:
         after = await self._redis.get(HOME_VERSION)
         if after is None or _parse(after).incarnation != version.incarnation:
             raise Unavailable("The mirror was replaced while it was read.")
-        self._clients, self._revisions = records, revisions
+        self.clients, self._revisions = records, revisions
         self._set_version(version)
         self.full_reloads += 1
         log.info("directory loaded", clients=len(records), version=str(version))
@@ -203,7 +206,7 @@ class Directory:
             # Without a version the directory was dropped while we asked: what is left in memory is not whole.
             if self._version is None or len(present) < len(ids):
                 return False
-            self._apply(present, self._clients, self._revisions)
+            self._apply(present, self.clients, self._revisions)
             self._set_version(version._replace(change=change))
         return True
 
@@ -219,13 +222,14 @@ class Directory:
 
     def _set_version(self, version: Version) -> None:
         self._version = version
+        self.number = version.number
         self.current = str(version).encode("ascii")
 
     def _forget(self) -> None:
         if self._version is not None:
             log.warning("directory dropped: redis has no complete mirror")
-        self._version = self.current = None
-        self._clients, self._revisions = {}, {}
+        self._version = self.number = self.current = None
+        self.clients, self._revisions = {}, {}
 
     def _settle(self, refuse_all: bool = False) -> None:
         """Let those go on whose version is reached, and refuse those who waited too long."""

@@ -31,7 +31,7 @@ BEAT = HOME + b"beat"
 GROUP = b"writers"
 """Consumer group of every stream."""
 
-_TOKEN_PREFIXES = tuple(b"{" + tag + b"}" for tag in TAGS)
+TOKEN_PREFIXES = tuple(b"{" + tag + b"}" for tag in TAGS)
 
 
 def shard(name: bytes) -> int:
@@ -41,4 +41,4 @@ def shard(name: bytes) -> int:
 
 def token_key(name: bytes) -> bytes:
     """The key of a token's value or tombstone: 24 bytes, its last 20 the name."""
-    return _TOKEN_PREFIXES[name[0] & 15] + name
+    return TOKEN_PREFIXES[name[0] & 15] + name

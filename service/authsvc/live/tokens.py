@@ -5,7 +5,7 @@ from __future__ import annotations
 from authsvc.errors import Unavailable
 from authsvc.live.connection import Call
 from authsvc.live.forms import Malformed, UnknownForm, decode_token, encode_event, encode_token
-from authsvc.live.keys import STREAMS, VERSIONS, shard, token_key
+from authsvc.live.keys import STREAMS, TOKEN_PREFIXES, VERSIONS, shard, token_key
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.scripts import END, VOID
 from authsvc.model import Event, TokenValue, Tombstone
@@ -28,7 +28,7 @@ class LiveTokens:
 
     def read(self, name: bytes) -> Call:
         """Ask for what is kept under a name; the reply goes to `decode`."""
-        key = token_key(name)
+        key = TOKEN_PREFIXES[name[0] & 15] + name
         return self._pipeline.call(b"*2\r\n$3\r\nGET\r\n$24\r\n%b\r\n" % key)
 
     def store(self, name: bytes, value: TokenValue, now_ms: int) -> Call:
