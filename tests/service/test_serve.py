@@ -19,7 +19,7 @@ from authsvc.commands.serve import worker_count
 from authsvc.live.connect import connect_redis
 from authsvc.live.mirror import Mirror
 from authsvc.settings import read_settings
-from servers import RedisServer, ServiceProcess, running, wait_until
+from servers import RedisServer, ServiceProcess, running, service_environ, wait_until
 from service.wire import Connection, request
 
 
@@ -139,6 +139,27 @@ def _connect_until_refused(port: int) -> Counter[str]:
                 outcomes["answered" if answer and answer.status == 200 else f"{answer}"] += 1
             except OSError as error:
                 outcomes[type(error).__name__] += 1
+
+
+OTHER_UVICORN = """
+import importlib.util, pathlib, sys
+
+spec = importlib.util.find_spec("uvicorn.protocols.http.httptools_impl")
+source = pathlib.Path(spec.origin).read_text().replace("_unset_keepalive_if_required", "_stop_idle_timer")
+sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+exec(compile(source, spec.origin, "exec"), module.__dict__)
+"""
+"""Makes uvicorn one that works as it does and calls one of its own things otherwise; run by Python at every start."""
+
+
+def test_a_uvicorn_that_does_not_fit_serves_without_our_protocols(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OTHER_UVICORN)
+    service = ServiceProcess(tmp_path, "serve", redis_url=redis_url)
+    service.environ["PYTHONPATH"] = os.pathsep.join((str(tmp_path), service_environ()["PYTHONPATH"]))
+    with running(service.start().wait_ready()):
+        assert urllib.request.urlopen(f"{service.url}/health").read() == b'{"status":"ok"}'
+        assert "does not fit" in service.log_file.read_text()
+    assert "Traceback" not in service.log_file.read_text()
 
 
 def test_an_idle_instance_notices_that_redis_has_gone_silent(tmp_path: Path, redis_url: str, redis_server: RedisServer) -> None:

@@ -22,7 +22,8 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from uvicorn.config import Config
-from uvicorn.server import Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import Server, ServerState
 from uvicorn_worker import UvicornWorker
 
 from authsvc import logs
@@ -31,7 +32,7 @@ from authsvc.commands.instance import Instance
 from authsvc.errors import OperatorError
 from authsvc.http.lane import LaneProtocol
 from authsvc.http.listener import Listener
-from authsvc.http.protocol import WireProtocol
+from authsvc.http.protocol import WireProtocol, lacking
 from authsvc.http.response import CLOSE
 from authsvc.settings import Settings
 
@@ -156,7 +157,7 @@ class DrainingServer(Server):
             connection.say_close()
 
     def _connections(self) -> list[WireProtocol]:
-        return list(self.server_state.connections)  # type: ignore[arg-type] # all are ours
+        return [connection for connection in self.server_state.connections if isinstance(connection, WireProtocol)]
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's tick, ten times a second."""
@@ -170,7 +171,7 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
 
     CONFIG_KWARGS = {  # noqa: RUF012 - the attribute's shape is the base class's
         "loop": "uvloop",
-        "http": LaneProtocol,
+        "http": "httptools",
         "ws": "none",
         "lifespan": "on",
         "access_log": False,
@@ -181,14 +182,23 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         settings: Settings = self.cfg.settings_of_instance
-        if not settings.fast_lane:
-            self.config.http = WireProtocol
+        self.config.load()
+        self.config.http_protocol_class = _protocol(self.config, settings.fast_lane)
         server = DrainingServer(self.config, self.wsgi, settings.drain_seconds, self.cfg.master_stops)
         # gunicorn's quick stop; the base class's handler would only set a flag that uvicorn never looks at.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)
         if not server.started:
             raise SystemExit(3)
+
+
+def _protocol(config: Config, fast_lane: bool) -> type[HttpToolsProtocol]:
+    """Ours, where this uvicorn has what they are made of; else its own, which is slower and sheds nothing, but serves."""
+    missing = lacking(HttpToolsProtocol(config, ServerState(), {}))
+    if missing:
+        log.error("this release of uvicorn does not fit: requests take its own way, slower and without shedding", missing=missing)
+        return HttpToolsProtocol
+    return LaneProtocol if fast_lane else WireProtocol
 
 
 def _die_with_master(worker: Any) -> None:

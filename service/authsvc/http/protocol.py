@@ -28,6 +28,14 @@ _LONGEST_BODY = 8 * MAX_BODY_BYTES
 """Bytes on the wire of an unfinished body: the most that 16 KiB can take in chunks of one byte, and some for trailers."""
 
 
+INTERNALS = (
+    *("app_state", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server", "server_state", "tasks"),
+    *("timeout_keep_alive", "timeout_keep_alive_task", "transport", "_start_asgi_task", "_unset_keepalive_if_required"),
+    *("on_headers_complete", "on_message_begin", "on_message_complete", "on_response_complete", "timeout_keep_alive_handler"),
+)
+"""What our protocols use of uvicorn's, of which no release promises that it stays. They were tried from uvicorn 0.36 on."""
+
+
 class WorkerState(NamedTuple):
     """What the connections of a worker share with its application: `worker` of the lifespan's state."""
 
@@ -222,6 +230,11 @@ class WireProtocol(HttpToolsProtocol):
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)
+
+
+def lacking(plain: HttpToolsProtocol) -> list[str]:
+    """Which of the INTERNALS uvicorn's own protocol does not have: then it must serve as it is."""
+    return [name for name in INTERNALS if not hasattr(plain, name)]
 
 
 def _bytes_to_read(transport: asyncio.Transport) -> int:
