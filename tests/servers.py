@@ -76,6 +76,15 @@ class RedisServer:
             return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The process is stopped, and goes on at the end: connections are there, and new ones are taken by the kernel."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 

@@ -20,7 +20,7 @@ from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import take_survey
-from authsvc.model import Client, DeletedClient
+from authsvc.model import Client, DeletedClient, Version
 from authsvc.reconcile import DOUBTS, Reconciler
 from authsvc.records.sqlite import SqliteStore
 from authsvc.settings import read_settings
@@ -60,6 +60,12 @@ class World:
         await self.instance.refresh()
         assert self.instance.loaded
         return {client_id for client_id in self.instance.revisions if self.instance.get(client_id)}
+
+    async def home(self) -> Version:
+        """The version of a mirror that must be complete."""
+        version = (await self.mirror.versions())[0]
+        assert version is not None
+        return version
 
     async def versions(self) -> list[str]:
         return [str(version) for version in await self.mirror.versions()]
@@ -252,8 +258,7 @@ def test_another_record_store_ends_every_older_token(redis_server: RedisServer, 
     async def story(world: World) -> None:
         await world.reconciler.run_once()
         await world.clients.add("c1", ["read"])
-        before = (await world.mirror.versions())[0]
-        assert before is not None
+        before = await world.home()
         async with _other(redis_server, tmp_path / "other.db") as other:
             await other.reconciler.run_once()
             after = (await other.mirror.versions())[0]
@@ -274,16 +279,14 @@ def test_an_older_copy_of_the_record_store_is_noticed(redis_server: RedisServer,
         source.close()
         target.close()
         await world.clients.disable("c1")
-        before = (await world.mirror.versions())[0]
+        before = await world.home()
         async with _other(redis_server, copy) as restored:
             change = await restored.clients.rotate("c1")
             assert change.problem is not None
             assert "refused" in change.problem
             assert change.secret, "what is stored is told all the same"
             await restored.reconciler.run_once()
-            after = (await restored.mirror.versions())[0]
-            assert before is not None
-            assert after is not None
+            after = await restored.home()
             assert after.number > before.number
             await restored.seen()
             known = restored.instance.get("c1")
@@ -359,13 +362,10 @@ def test_a_mirror_that_cannot_be_read_is_replaced(redis_server: RedisServer, pat
 def test_a_lost_tag_starts_a_new_incarnation(redis_server: RedisServer, path: Path) -> None:
     async def story(world: World) -> None:
         await world.reconciler.run_once()
-        before = (await world.mirror.versions())[0]
+        before = await world.home()
         await world.redis.delete(VERSIONS[9])
         await world.reconciler.run_once()
-        after = (await world.mirror.versions())[0]
-        assert before is not None
-        assert after is not None
-        assert after.number > before.number
+        assert (await world.home()).number > before.number
 
     in_world(redis_server, path, story)
 
@@ -377,16 +377,13 @@ def test_streams_that_ran_back_start_a_new_incarnation_and_are_kept(redis_server
         await world.redis.xadd(STREAMS[3], {"e": "y"}, id="5-2")
         await world.reconciler.run_once()
         await world.reconciler.keep_marks()
-        before = (await world.mirror.versions())[0]
+        before = await world.home()
         await world.redis.delete(STREAMS[3])
         await world.redis.xadd(STREAMS[3], {"e": "x"}, id="5-1")
         fresh = World(world.redis, world.pipeline, world.store, "another writer")
         await world.store.take_lease("incarnation", "writer", 0)
         await fresh.reconciler.run_once()
-        after = (await world.mirror.versions())[0]
-        assert before is not None
-        assert after is not None
-        assert after.number > before.number, "a writer that has just begun knows the marks from the record store"
+        assert (await world.home()).number > before.number, "a writer that has just begun knows the marks from the record store"
         assert await world.redis.xlen(STREAMS[3]) == 1, "what the stream holds is still drained"
 
     in_world(redis_server, path, story)
@@ -409,7 +406,7 @@ def test_a_server_is_vouched_for_only_after_its_data_was_compared(redis_server: 
 def test_data_that_nobody_saw_to_its_end_is_replaced_unless_somebody_vouches_in_time(redis_server: RedisServer, path: Path) -> None:
     async def story(world: World) -> None:
         await world.reconciler.run_once()
-        before = (await world.mirror.versions())[0]
+        before = await world.home()
         run_id = (await take_survey(world.pipeline.call)).run_id
         milliseconds, _, number = (await world.redis.get(BEAT)).decode().partition("-")
         await world.redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
@@ -429,10 +426,7 @@ def test_data_that_nobody_saw_to_its_end_is_replaced_unless_somebody_vouches_in_
                 assert (await world.mirror.versions())[0] == before
             else:
                 await later.reconciler.run_once()
-                after = (await world.mirror.versions())[0]
-                assert before is not None
-                assert after is not None
-                assert after.number > before.number
+                assert (await world.home()).number > before.number
 
     in_world(redis_server, path, story)
 
@@ -442,15 +436,12 @@ def test_a_beat_that_ran_back_is_enough_however_quiet_the_streams_were(redis_ser
         await world.reconciler.run_once()
         await world.reconciler.keep_marks()
         await world.reconciler.keep_marks()
-        before = (await world.mirror.versions())[0]
+        before = await world.home()
         held = await world.redis.get(BEAT)
         await world.redis.set(BEAT, held.rpartition(b"-")[0] + b"-1")
         await world.mirror.vouch("whoever had this copy")
         await World(world.redis, world.pipeline, world.store).reconciler.run_once()
-        after = (await world.mirror.versions())[0]
-        assert before is not None
-        assert after is not None
-        assert after.number > before.number
+        assert (await world.home()).number > before.number
 
     in_world(redis_server, path, story)
 

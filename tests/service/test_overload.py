@@ -28,21 +28,11 @@ def narrow(tmp_path: Path) -> Iterator[OneInstance]:
 
 
 @contextlib.contextmanager
-def standing_still(instance: OneInstance) -> Iterator[None]:
-    """Redis stands still, and goes on at the end."""
-    os.kill(instance.redis.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(instance.redis.pid, signal.SIGCONT)
-
-
-@contextlib.contextmanager
 def every_place_taken(instance: OneInstance) -> Iterator[list[Connection]]:
     """As many validates as there are places, none of which gets its answer from Redis."""
     validate = request("GET", "/validate", [bearer(instance.issue())])
     with contextlib.ExitStack() as stack:
-        stack.enter_context(standing_still(instance))
+        stack.enter_context(instance.redis.standing_still())
         holders = [stack.enter_context(Connection(instance.port, 30)) for _ in range(PLACES)]
         for holder in holders:
             holder.send(validate)

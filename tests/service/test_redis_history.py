@@ -182,22 +182,7 @@ def test_processes_that_start_after_the_restore_wait_for_the_writer_who_remember
         wait_until(lambda: beats_noted(deployment) > noted, "the writer notes how far Redis has come")
         deployment.writer.kill()
         deployment.writer.start().wait_ready()
-    past = Past(deployment, tmp_path)
-    past.copy()
-    past.wait_until_old()
-    past.end_the_others()
-    with Watch(deployment) as watch:
-        deployment.revoke(past.revoked)
-        kill_all(deployment)
-        changed_at = past.restore()
-        start_instances(deployment)
-        with callers_of(past) as callers:
-            wait_without_writer(callers, time.monotonic())
-            deployment.writer.start().wait_ready()
-            callers.wait_for(ENDED, never=ALIVE)
-            wait_until(watch.complete.is_set, "a new incarnation")
-    assert_unavailable_then_ended(callers.answers, changed_at, watch.incomplete_until)
-    assert_works(deployment)
+    assert_noticed_by_whoever_starts(deployment, Past(deployment, tmp_path))
 
 
 @pytest.mark.long
@@ -206,7 +191,11 @@ def test_an_older_copy_is_noticed_though_no_writer_kept_marks_for_long(deploymen
     kept_ms = beat_kept_ms(deployment)
     with deployment.redis_client() as client:
         wait_until(lambda: _milliseconds(client.get(BEAT).decode()) - kept_ms > WITNESS_MS + 1000, "the marks are old", seconds=30)
-    past = Past(deployment, tmp_path)
+    assert_noticed_by_whoever_starts(deployment, Past(deployment, tmp_path))
+
+
+def assert_noticed_by_whoever_starts(deployment: Deployment, past: Past) -> None:
+    """Copy, let the copy grow old, end tokens, kill everyone, and start all over the copy: the writer last."""
     past.copy()
     past.wait_until_old()
     past.end_the_others()

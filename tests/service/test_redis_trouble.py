@@ -58,14 +58,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 Trouble = Callable[[Deployment], AbstractContextManager[None]]
 
 
-@contextlib.contextmanager
-def stopped(deployment: Deployment) -> Iterator[None]:
-    """The process stands still: connections are there, and new ones are taken by the kernel."""
-    os.kill(deployment.redis.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(deployment.redis.pid, signal.SIGCONT)
+def stopped(deployment: Deployment) -> AbstractContextManager[None]:
+    """The process stands still."""
+    return deployment.redis.standing_still()
 
 
 @contextlib.contextmanager
