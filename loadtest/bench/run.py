@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import memory, overload
+from bench import memory, overload, records
 from bench.bed import KEY, bed
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from localstack.servers import find_redis
@@ -155,15 +156,20 @@ def _environment() -> dict[str, object]:
     }
 
 
+def _keep(result: dict[str, object], file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps(result, indent=2) + "\n")
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("cpu", "overload", "memory"),
+        choices=("cpu", "overload", "memory", "records"),
         default="cpu",
-        help="CPU per request (default), a worker that is asked too much, or bytes per token",
+        help="CPU per request (default), a worker that is asked too much, bytes per token, or rows/s of the record stores",
     )
     parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
@@ -176,6 +182,11 @@ def main() -> None:
         if options.what == "memory":
             memory.measure(options.tokens, console)
             return
+        if options.what == "records":
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                rows = asyncio.run(records.measure(options.seconds, options.rounds, Path(folder), console))
+            _keep(rows | {"environment": _environment()}, options.json)
+            return
         for program in ("wrk", "taskset") if options.what == "cpu" else ("taskset",):
             if shutil.which(program) is None:
                 raise BenchError(f"{program} is needed and not on PATH: install your system's package of that name (apt-get install wrk).")
@@ -186,8 +197,7 @@ def main() -> None:
                 result = overload.measure(options.seconds, options.rounds, Path(folder), console) | {"environment": _environment()}
             else:
                 result = report(bench(options.seconds, options.rounds, Path(folder), console), console)
-        if options.json:
-            options.json.write_text(json.dumps(result, indent=2) + "\n")
+        _keep(result, options.json)
     except BenchError as error:
         error_console.print(str(error), style="red")
         sys.exit(1)

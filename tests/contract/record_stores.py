@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sqlite3
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
 import oracledb
 import pytest
@@ -58,6 +62,7 @@ class SqliteDatabase:
 
 ORACLE_VARIABLES = ("TEST_ORACLE_DSN", "TEST_ORACLE_USER", "TEST_ORACLE_PASSWORD")
 ORACLE_MISSING = "no Oracle: " + ", ".join(ORACLE_VARIABLES) + " are not all set"
+ORACLE_FAULTS = "TEST_ORACLE_FAULTS"
 OURS = ("clients", "client_tombstones", "tokens", "stream_marks", "store", "leases", "alembic_version")
 
 
@@ -109,13 +114,40 @@ class OracleDatabase:
         """Run and commit a statement past the service; its rows if it has any."""
         with oracledb.connect(user=self.user, password=self.password, dsn=self.dsn) as connection, connection.cursor() as cursor:
             cursor.execute(statement)
-            rows: list[tuple[object, ...]] = cursor.fetchall() if cursor.description else []
+            if cursor.description:
+                # Nothing to commit: a fault that strikes the next commit waits for somebody else's.
+                return cursor.fetchall()
             connection.commit()
-            return rows
+            return []
 
 
-DATABASES = [
-    SqliteDatabase,
-    pytest.param(OracleDatabase, marks=pytest.mark.skipif(not all(map(os.environ.get, ORACLE_VARIABLES)), reason=ORACLE_MISSING)),
-]
+class OracleFaults:
+    """What a stand-in for Oracle is told to do wrong, by the HTTP of its control port."""
+
+    def __init__(self) -> None:
+        self._url = os.environ[ORACLE_FAULTS].rstrip("/")
+
+    def ask(self, what: str, **options: str | int) -> dict[str, Any]:
+        """One command, such as `fault/drop`, or a look at `stats`."""
+        with urllib.request.urlopen(f"{self._url}/{what}?{urlencode(options)}", timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def clear(self) -> None:
+        """All is well again."""
+        self.ask("fault/clear")
+
+    @contextlib.contextmanager
+    def on(self, fault: str, **options: str | int) -> Iterator[None]:
+        """This goes wrong within the block; at its end nothing does any more."""
+        self.ask(f"fault/{fault}", **options)
+        try:
+            yield
+        finally:
+            self.clear()
+
+
+NEEDS_ORACLE = pytest.mark.skipif(not all(map(os.environ.get, ORACLE_VARIABLES)), reason=ORACLE_MISSING)
+NEEDS_FAULTS = pytest.mark.skipif(not os.environ.get(ORACLE_FAULTS), reason=f"no Oracle that fails on demand: {ORACLE_FAULTS} is not set")
+DATABASES = [SqliteDatabase, pytest.param(OracleDatabase, marks=[pytest.mark.oracle, NEEDS_ORACLE])]
 """One class for each kind of database; a kind that needs a server joins when its address is in the environment."""

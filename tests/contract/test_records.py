@@ -544,6 +544,55 @@ async def test_a_row_that_can_never_be_stored_is_refused_with_its_whole_batch(da
         assert len(await held_records(store, *map(token, range(4)))) == 3
 
 
+async def searched(store: RecordStore, client_id: str | None, since_ms: int = 0, limit: int = 3) -> list[TokenRecord]:
+    """All that a search finds, page by page."""
+    found: list[TokenRecord] = []
+    last = None
+    while page := await store.search_records(client_id, since_ms, last, limit):
+        assert len(page) <= limit
+        found += page
+        last = page[-1]
+    return found
+
+
+@awaited
+async def test_a_search_gives_the_records_of_one_client_in_the_order_of_their_issue(database: Any) -> None:
+    # Names against the order of issue, and many of one millisecond, so that pages end within one.
+    ours = [token(50 - number, issued_ms=NOW_MS + number // 4, scope="", revoked_ms=number) for number in range(20)]
+    others = [token(100 + number, client_id=client_id, issued_ms=NOW_MS) for number, client_id in enumerate(("alpha2", "Alpha", "a"))]
+    in_order = sorted(ours, key=lambda record: (record.issued_ms, record.name))
+    async with database.opened() as store:
+        await store.write_records([*ours, *others])
+        assert await searched(store, "alpha") == in_order
+        assert await store.search_records("alpha", 0, None, 7) == in_order[:7]
+        assert await searched(store, "alpha", NOW_MS + 2) == in_order[8:]
+        assert await searched(store, "alpha", NOW_MS + 5) == await searched(store, "nobody") == []
+
+
+@awaited
+async def test_a_search_of_all_clients_gives_every_record_once(database: Any) -> None:
+    names = (b"\0" * 20, b"\0" * 19 + b"\1", b"\0\xff" * 10, b"\x7f" * 20, b"\x80" * 20, b"\xff" * 20)
+    records = [replace(token(1), name=name, client_id=f"c{at % 2}", issued_ms=NOW_MS - at) for at, name in enumerate(names)]
+    async with database.opened() as store:
+        await store.write_records(records)
+        assert await searched(store, None, limit=2) == records
+        assert await searched(store, None, limit=100) == records
+        assert await searched(store, None, NOW_MS - 2) == records[:3]
+        assert await searched(store, "c0") == records[4::-2]
+
+
+@awaited
+async def test_a_search_goes_on_where_it_was_whatever_comes_and_goes(database: Any) -> None:
+    async with database.opened() as store:
+        records = [token(number, issued_ms=NOW_MS + number, expires_ms=number) for number in range(8)]
+        await store.write_records(records)
+        page = await store.search_records("alpha", 0, None, 4)
+        await store.purge_records(4, 100)
+        await store.write_records([token(100, issued_ms=NOW_MS), token(101, issued_ms=NOW_MS + 9)])
+        assert page == records[:4]
+        assert await store.search_records("alpha", 0, page[-1], 10) == [*records[4:], token(101, issued_ms=NOW_MS + 9)]
+
+
 @awaited
 async def test_a_purge_deletes_at_most_so_many_and_only_what_has_expired(database: Any) -> None:
     async with database.opened() as store:

@@ -1,10 +1,15 @@
-"""A Redis, instances and a writer of one's own, to be brought into trouble, and what can be asked of them."""
+"""A Redis, instances and a writer of one's own, over SQLite or Oracle, to be brought into trouble, and what can be asked of them."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import re
 import signal
+import socket
 import sqlite3
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +17,15 @@ from typing import Any
 
 import redis
 
+from authsvc.commands.export import export_text
 from authsvc.live.forms import decode_token
 from authsvc.live.keys import STREAMS
-from authsvc.model import TokenValue
-from servers import RedisServer, ServiceProcess, run_json
-from service.one_instance import FORM, GRANT, KEYS, basic, bearer, encoded
+from authsvc.model import TokenRecord, TokenValue
+from authsvc.records.connect import connect_store
+from contract.record_stores import OracleDatabase
+from servers import TOKEN_KEY, RedisServer, ServiceProcess, run_command, run_json, wait_until
+from service.ledger import Ledger, Load, ask_about_everything, discrepancies, live_state
+from service.one_instance import FORM, GRANT, KEYS, basic, bearer, client_of, encoded
 from service.wire import Answer, Connection, Field, ask, request
 
 TOKEN_KEY_LENGTH = 24
@@ -129,6 +138,135 @@ class Deployment:
             found = connection.execute("SELECT jti, used_at, revoked_at, voided_at FROM tokens").fetchall()
         assert len({name for name, *_ in found}) == len(found)
         return {name: (used is not None, revoked is not None, voided is not None) for name, used, revoked, voided in found}
+
+
+class SpoilingProxy:
+    """A proxy to Oracle that, while `spoils`, makes the password of every logon a wrong one."""
+
+    def __init__(self, target_port: int) -> None:
+        self.spoils = False
+        self._target = target_port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections; those that there are end with their ends."""
+        with self._listener:
+            self._listener.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
+            back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+            back.start()
+            self._pump(client, server)
+            back.join()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(_spoilt(data) if self.spoils else data)
+        # Whichever way it ended, the other end must hear of it.
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+
+def _spoilt(data: bytes) -> bytes:
+    """With another digit in the middle of a password that goes over the wire, if there is one."""
+    password = re.search(rb"AUTH_PASSWORD[^0-9A-F]+[0-9A-F]{40}", data)
+    if password is None:
+        return data
+    place = password.end() - 1
+    return data[:place] + (b"1" if data[place : place + 1] == b"0" else b"0") + data[place + 1 :]
+
+
+class OracleDeployment(Deployment):
+    """One instance and a writer over Oracle, behind a proxy, with the password in a file and clients that nobody used before."""
+
+    def __init__(self, folder: Path, database: OracleDatabase, clients: int = 40, **settings: str | float) -> None:
+        address = re.fullmatch(r"127\.0\.0\.1:(\d+)/(\S+)", database.dsn)
+        assert address is not None, f"a proxy leads to loopback only, not to {database.dsn}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.database = database
+        self.proxy = SpoilingProxy(int(address[1]))
+        self.password_file = folder / "password"
+        self.password_file.write_text(database.password)
+        self._clients_file = folder / "clients.json"
+        self._client_ids = iter([f"load-{number}" for number in range(clients)])
+        clients_of_loads = [client_of(f"load-{number}", "read", one_time_ttl_seconds=3600) for number in range(clients)]
+        self._clients_file.write_text(export_text(clients_of_loads))
+        over_oracle: dict[str, str | float] = {
+            "records_url": f"oracle://{database.user}@127.0.0.1:{self.proxy.port}/{address[2]}",
+            "records_password_file": str(self.password_file),
+            "writer_batch_seconds": 0.2,
+            "writer_call_timeout_seconds": 3,
+            "mirror_interval_seconds": 0.5,
+        }
+        super().__init__(folder, **{**over_oracle, **settings})
+
+    def start(self) -> OracleDeployment:
+        self.database.prepare()
+        super().start()
+        done = run_command(self.environ, "client", "import", str(self._clients_file))
+        assert done.returncode == 0, done.stderr
+        return self
+
+    def stop(self) -> None:
+        super().stop()
+        self.proxy.close()
+
+    @property
+    def doors(self) -> list[int]:
+        return [instance.port for instance in self.instances]
+
+    def load(self, callers: int = 4) -> Load:
+        """A load by a client that nobody used before."""
+        return Load(Ledger(next(self._client_ids), TOKEN_KEY), self.doors, callers, 0.005)
+
+    def complaints(self) -> list[str]:
+        """Why batches had to wait, one for each time."""
+        lines = map(json.loads, self.writer.log_file.read_text().splitlines())
+        return [line["error"] for line in lines if line["event"] == "a batch waits"]
+
+    def wait_for_complaints(self, count: int, saying: str = "") -> None:
+        """Wait until so many more batches had to wait, for a reason with these words."""
+        known = len(self.complaints())
+        wait_until(lambda: sum(saying in why for why in self.complaints()[known:]) >= count, f"{count} batches wait: {saying}")
+
+    def names(self, client_id: str) -> list[bytes]:
+        """The names of the client's tokens, one for each row."""
+        found = self.database.plain_sql(f"SELECT jti FROM tokens WHERE client_id = '{client_id}'")
+        return [name for (name,) in found if isinstance(name, bytes)]
+
+    def record_state(self, client_id: str) -> dict[bytes, TokenRecord]:
+        """What the record store says of the client's tokens, by their names."""
+        names = self.names(client_id)
+        assert len(set(names)) == len(names), "a token has two rows"
+
+        async def read() -> dict[bytes, TokenRecord]:
+            store = connect_store(self.database.url, 30)
+            try:
+                found = {name: await store.read_record(name) for name in names}
+            finally:
+                await store.close()
+            return {name: record for name, record in found.items() if record is not None}
+
+        return asyncio.run(read())
+
+    def assert_kept(self, ledger: Ledger) -> None:
+        """No answer was lost, and after the backlog is drained every token of the ledger has its one row in the state that was answered."""
+        self.writer.wait_ready()
+        ask_about_everything(ledger, self.doors)
+        wait_until(lambda: self.waiting_entries() == 0, "the backlog is drained")
+        assert not ledger.lost, ledger.lost
+        found = discrepancies(ledger, live_state(self.redis.port, ledger.client_id), self.record_state(ledger.client_id))
+        assert not found, f"{len(found)} of {len(ledger.tokens)}: {found[:5]}"
 
 
 def form(target: str, parameters: Mapping[str, str], *fields: Field) -> bytes:

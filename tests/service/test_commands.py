@@ -11,6 +11,9 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +23,21 @@ import typer.main
 
 from authsvc import __version__
 from authsvc.commands.main import app
+from authsvc.commands.records import PAGE
 from authsvc.credentials import TokenKeys, jti
 from authsvc.live.connect import connect_redis
 from authsvc.live.keys import STREAMS, shard, token_key
 from authsvc.live.mirror import Mirror
-from authsvc.model import Kind
-from authsvc.records.sqlite import SqliteStore
+from authsvc.model import Kind, TokenRecord
 from authsvc.settings import read_settings
+from contract.record_stores import DATABASES
 from servers import TOKEN_KEY, RedisServer, ServiceProcess, run_command, running, service_environ, wait_until
 from service.command_line import CommandLine
 from service.one_instance import GRANT, OneInstance, basic, bearer
 from service.wire import Answer
 
 COMMANDS = {
-    "serve", "write", "migrate", "check", "writer status", "token show", "token revoke",
+    "serve", "write", "migrate", "check", "writer status", "token show", "token revoke", "token search", "token export",
     *(f"client {name}" for name in (
         "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",
     )),
@@ -41,6 +45,8 @@ COMMANDS = {
 NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
 NO_REDIS = "redis://127.0.0.1:1/0"
 UNKNOWN_JTI = "A" * 27
+FIRST_MS = 1_790_000_000_000
+"""2026-09-21T14:13:20Z."""
 
 
 class Service:
@@ -199,7 +205,8 @@ def test_the_version_is_printed_by_a_real_start(command: CommandLine) -> None:
     [
         "", "client", "nothing", "client nothing", "client add", "client rotate a b", "client list extra", "client add a --scope",
         "client add a --scope r --access-ttl-seconds soon", "client list --yaml", "token show", "token show a b", "migrate --dry",
-        "client import", "writer status now", "serve --port 1",
+        "client import", "writer status now", "serve --port 1", "token search", "token search --client",
+        "token search --client a --limit 0", "token search --client a --since yesterday", "token export --since 5", "token export a",
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_2_and_says_what_is_wrong(command: CommandLine, line: str) -> None:
@@ -553,26 +560,38 @@ def test_an_import_keeps_status_and_secrets_and_ends_older_tokens(service: Servi
     assert service.accepts("moved-off", off)
 
 
-def test_an_export_piped_into_another_store_makes_it_the_same(service: Service, command: CommandLine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", DATABASES)
+def test_an_export_piped_into_another_store_makes_it_the_same(service: Service, command: CommandLine, tmp_path: Path, kind: Any) -> None:
+    other = kind(tmp_path)
+    piped = f"piped-{kind.__name__}"
+    service.add(piped)
+    command.good("client", "rotate", piped)
+    command.good("client", "disable", piped)
     exported = command.good("client", "export")
-    elsewhere = {
-        "records_url": f"sqlite:///{tmp_path / 'elsewhere.db'}",
-        "redis_url": service.instance.redis.url.removesuffix("/0") + "/5",
-    }
-    asyncio.run(empty_mirror(tmp_path / "elsewhere.db", elsewhere["redis_url"]))
-    imported = command.json("client", "import", "-", stdin=exported, **elsewhere)
-    assert imported == {"imported": len(json.loads(exported)["clients"])}
+    clients = json.loads(exported)["clients"]
+    assert [(len(client["secrets"]), client["enabled"]) for client in clients if client["client_id"] == piped] == [(2, False)]
+    elsewhere = {"records_url": other.url, "redis_url": service.instance.redis.url.removesuffix("/0") + "/5"}
+    asyncio.run(empty_mirror(other, elsewhere["redis_url"]))
+    assert command.json("client", "import", "-", stdin=exported, **elsewhere) == {"imported": len(clients)}
     assert command.good("client", "export", **elsewhere) == exported
+    first = {client["client_id"]: client for client in command.json("client", "list", **elsewhere)}
+    numbers = [client["revision"] for client in first.values()]
+    assert [client["epoch"] for client in first.values()] == numbers, "a client that is added draws both at once"
+    assert len(set(numbers)) == len(clients)
+    assert command.good("client", "import", "-", stdin=exported, **elsewhere) == f"{len(clients)} clients imported.\n"
+    assert command.good("client", "export", **elsewhere) == exported
+    for client in command.json("client", "list", **elsewhere):
+        assert min(client["epoch"], client["revision"]) > max(numbers), "what is replaced draws them anew"
 
 
-async def empty_mirror(path: Path, redis_url: str) -> None:
+async def empty_mirror(database: Any, redis_url: str) -> None:
     """What a writer makes first of an empty record store."""
-    store, redis = SqliteStore(path), connect_redis(read_settings({"AUTH_REDIS_URL": redis_url}))
+    redis = connect_redis(read_settings({"AUTH_REDIS_URL": redis_url}))
     try:
-        await store.open()
-        assert await Mirror(redis).build([], 1, await store.identity()) is not None
+        await redis.flushdb()
+        async with database.opened() as store:
+            assert await Mirror(redis).build([], 1, await store.identity()) is not None
     finally:
-        await store.close()
         await redis.aclose()
 
 
@@ -717,6 +736,132 @@ def test_tokens_that_nobody_knows(command: CommandLine) -> None:
     assert command.refused("token", "show", UNKNOWN_JTI) == "Neither Redis nor the record store knows this token."
     assert command.good("token", "revoke", UNKNOWN_JTI) == "Nothing to revoke: the token is unknown or has expired.\n"
     assert command.json("token", "revoke", UNKNOWN_JTI) == {"jti": UNKNOWN_JTI, "revoked": False, "found": "unknown"}
+
+
+# Records
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A record store with more of a client's tokens than a page holds, and a few of another's."""
+    database = request.param(tmp_path_factory.mktemp("recorded"))
+    asyncio.run(fill(database))
+    return database
+
+
+async def fill(database: Any) -> None:
+    async with database.opened() as store:
+        await store.write_records([record(number) for number in range(2 * PAGE + 500)])
+        used = replace(record(3000, "few"), kind="o", used_ms=FIRST_MS + 3001, epoch=8, scope="")
+        await store.write_records([used, replace(record(3001, "few"), revoked_ms=FIRST_MS + 4000, voided_ms=FIRST_MS + 4001)])
+
+
+def record(number: int, client_id: str = "many") -> TokenRecord:
+    """Each is issued 1 ms after the one before; the names are in no order."""
+    name = sha256(str(number).encode()).digest()[:20]
+    return TokenRecord(name, "a", 3, client_id, 7, "read write", FIRST_MS + number, FIRST_MS + number + 60_000)
+
+
+def test_a_search_tells_programs_all_that_a_record_holds(recorded: Any, command: CommandLine) -> None:
+    found = command.json("token", "search", "--client", "few", records_url=recorded.url, redis_url=NO_REDIS)
+    assert found == [
+        {
+            "jti": jti(record(3000).name), "client_id": "few", "kind": "one_time", "scope": "",
+            "issued": "2026-09-21T14:13:23.000+00:00", "expires": "2026-09-21T14:14:23.000+00:00",
+            "used": "2026-09-21T14:13:23.001+00:00", "revoked": None, "voided": None, "epoch": 8, "incarnation": 3,
+        },
+        {
+            "jti": jti(record(3001).name), "client_id": "few", "kind": "access", "scope": "read write",
+            "issued": "2026-09-21T14:13:23.001+00:00", "expires": "2026-09-21T14:14:23.001+00:00",
+            "used": None, "revoked": "2026-09-21T14:13:24.000+00:00", "voided": "2026-09-21T14:13:24.001+00:00",
+            "epoch": 7, "incarnation": 3,
+        },
+    ]  # fmt: skip
+    assert command.json("token", "search", "--client", "nobody", records_url=recorded.url) == []
+
+
+def test_a_search_tells_people_in_lines(recorded: Any, command: CommandLine) -> None:
+    heading, first, second = command.good("token", "search", "--client", "few", records_url=recorded.url).splitlines()
+    assert heading.split() == ["jti", "kind", "scope", "issued", "expires", "ended"]
+    assert first.split() == [
+        jti(record(3000).name), "one_time", "2026-09-21T14:13:23.000+00:00", "2026-09-21T14:14:23.000+00:00",
+        "used", "2026-09-21T14:13:23.001+00:00",
+    ]  # fmt: skip
+    assert second.rstrip().endswith("revoked 2026-09-21T14:13:24.000+00:00, voided 2026-09-21T14:13:24.001+00:00")
+    assert command.good("token", "search", "--client", "nobody", records_url=recorded.url) == "No records.\n"
+
+
+def test_a_search_that_finds_more_than_its_limit_says_where_to_go_on(recorded: Any, command: CommandLine) -> None:
+    words = ["token", "search", "--client", "many", "--json"]
+    seen: list[str] = []
+    since = "2026-09-21T14:13:20Z"
+    while since:
+        done = command.run(*words, "--limit", "900", "--since", since, records_url=recorded.url)
+        assert done.returncode == 0
+        seen += [found["jti"] for found in json.loads(done.stdout)]
+        since, *_ = re.findall(r"^There are more: go on with --since (\S+), or raise --limit\.$", done.stderr, re.MULTILINE) or [""]
+    assert seen == [jti(record(number).name) for number in range(2 * PAGE + 500)]
+    assert len(json.loads(command.run(*words, records_url=recorded.url).stdout)) == 100
+    assert len(command.json(*words[:-1], "--limit", "2500", records_url=recorded.url)) == 2500
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        ("2026-09-21T14:13:23.001Z", 1), ("2026-09-21T14:13:23", 2), ("2026-09-21T16:13:23.001+02:00", 1), ("2026-09-22", 0),
+        ("20260921", 2), ("999999999d", 2), ("0001-01-01T00:00:00+23:59", 2), ("9999-12-31T23:59:59-23:59", 0),
+    ],
+)  # fmt: skip
+def test_since_is_a_moment(recorded: Any, command: CommandLine, since: str, found: int) -> None:
+    assert len(command.json("token", "search", "--client", "few", "--since", since, records_url=recorded.url)) == found
+
+
+def test_since_is_a_span_before_now(service: Service, command: CommandLine) -> None:
+    token = service.token("recent", service.add("recent"))
+    service.written(token)
+    for span, count in (("0s", 0), ("1d", 1), ("24h", 1), ("1440m", 1), ("86400s", 1)):
+        assert len(command.json("token", "search", "--client", "recent", "--since", span)) == count
+
+
+def test_what_is_found_is_what_show_tells(service: Service, command: CommandLine) -> None:
+    token = service.token("found", service.add("found"))
+    command.good("token", "revoke", token)
+    shown = wait_until(
+        lambda: next((found for found in command.json("token", "search", "--client", "found") if found["revoked"]), None), "it is written"
+    )
+    told = service.written(token)
+    assert {name: told[name] for name in shown.keys() & told.keys()} == {name: shown[name] for name in shown.keys() & told.keys()}
+    assert len(shown.keys() & told.keys()) == 9
+
+
+def test_an_export_has_every_record_on_a_line_of_its_own(recorded: Any, command: CommandLine) -> None:
+    everything = [json.loads(line) for line in command.good("token", "export", records_url=recorded.url, redis_url=NO_REDIS).splitlines()]
+    assert len(everything) == 2 * PAGE + 502
+    assert len({found["jti"] for found in everything}) == len(everything)
+    many = [json.loads(line) for line in command.good("token", "export", "--client", "many", records_url=recorded.url).splitlines()]
+    assert many == command.json("token", "search", "--client", "many", "--limit", "2500", records_url=recorded.url)
+    few = [found for found in everything if found["client_id"] == "few"]
+    assert sorted(few, key=itemgetter("issued")) == command.json("token", "search", "--client", "few", records_url=recorded.url)
+    since = ["--since", "2026-09-21T14:13:22.400Z"]
+    assert len(command.good("token", "export", *since, records_url=recorded.url).splitlines()) == 102
+    assert command.good("token", "export", "--client", "nobody", "--json", records_url=recorded.url) == ""
+
+
+def test_an_export_may_be_cut_short_by_its_reader(recorded: Any) -> None:
+    with start({"AUTH_RECORDS_URL": recorded.url, "AUTH_TOKEN_KEY": TOKEN_KEY}, "token", "export") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["jti"]
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("line", ["token search --client a", "token export"])
+def test_records_are_only_read(command: CommandLine, tmp_path: Path, line: str) -> None:
+    missing = tmp_path / "nowhere" / "records.db"
+    assert command.refused(*line.split(), records_url=f"sqlite:///{missing}") == f"There is no record store {missing}."
+    assert not list(tmp_path.iterdir())
 
 
 # The writer

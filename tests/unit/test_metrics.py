@@ -35,6 +35,8 @@ OF_AN_INSTANCE = {
 OF_THE_WRITER = {
     "db_connections_open",
     "db_connections_idle",
+    "db_connections_waiting",
+    "db_connections_lost_total",
     "record_writer_rows_total",
     "record_writer_batch_seconds",
     "record_backlog_entries",

@@ -1,22 +1,25 @@
-"""`authsvc token ...`: one token is shown or revoked, by its JTI or by itself."""
+"""`authsvc token ...`: one token is shown or revoked, by its JTI or by itself; the records of many are searched and exported."""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from rich.console import Console
+from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
+from authsvc.commands.records import described, kind_name, milliseconds_of, pages, print_table, time_text
 from authsvc.commands.session import Session, in_session
 from authsvc.credentials import TokenKeys, jti, name_of_jti
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.live.directory import Directory
 from authsvc.live.tokens import DONE, LiveTokens, decode
 from authsvc.metrics import Counts
-from authsvc.model import Event, Kind, TokenRecord, TokenValue, Tombstone
+from authsvc.model import Event, TokenRecord, TokenValue, Tombstone
 from authsvc.promise import settle
 from authsvc.tokens import Tokens
 
@@ -30,6 +33,10 @@ WRITTEN, NOT_WRITTEN, OUT_OF_REACH = "written", "not written yet", "out of reach
 
 Token = Annotated[str, typer.Argument(metavar="JTI-OR-TOKEN", help="The token, or its JTI as /validate and /introspect tell it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Since = Annotated[
+    int | None,
+    typer.Option(parser=milliseconds_of, metavar="WHEN", help="Issued then or later: 15m or 7d ago, or a time: 2026-09-21T14:13:20Z."),
+]
 
 
 class _Rules(NamedTuple):
@@ -87,6 +94,51 @@ def show(token: Token, as_json: Json = False) -> None:
         typer.echo(f"{key + ':':<11}{text}")
 
 
+@app.command()
+def search(
+    client: Annotated[str, typer.Option(metavar="ID", help="Whose tokens.")],
+    since: Since = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Print no more than so many.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """List the records of a client's tokens in the order of their issue. What the writer has yet to write is not there."""
+
+    async def work(session: Session) -> list[TokenRecord]:
+        async with session.store(as_it_is=True) as store:
+            return await store.search_records(client, since or 0, None, limit + 1)
+
+    found = in_session(work)
+    if as_json:
+        typer.echo(json.dumps([described(record) for record in found[:limit]]))
+    elif found:
+        print_table(found[:limit])
+    else:
+        typer.echo("No records.")
+    if len(found) > limit:
+        typer.echo(f"There are more: go on with --since {time_text(found[limit].issued_ms)}, or raise --limit.", err=True)
+
+
+@app.command()
+def export(
+    client: Annotated[str | None, typer.Option(metavar="ID", help="Whose tokens; without it all, in the order of their JTIs.")] = None,
+    since: Since = None,
+    as_json: Json = False,
+) -> None:
+    """Print the records of tokens, each as a line of JSON. Always JSON."""
+
+    async def work(session: Session) -> None:
+        columns = (TextColumn("Exporting: {task.completed:,} records"), TimeElapsedColumn())
+        hidden = sys.stdout.isatty() or not sys.stderr.isatty()
+        async with session.store(as_it_is=True) as store:
+            with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+                task = progress.add_task("", total=None)
+                async for page in pages(store, client, since or 0):
+                    sys.stdout.write("".join(f"{json.dumps(described(record))}\n" for record in page))
+                    progress.advance(task, len(page))
+
+    in_session(work)
+
+
 @asynccontextmanager
 async def _rules(session: Session) -> AsyncIterator[_Rules]:
     directory = Directory(session.redis)
@@ -127,21 +179,17 @@ def _known_of(live: TokenValue | Tombstone | None, record: TokenRecord | None) -
     """What is known of a token; the record knows most, but Redis knows first."""
     known: dict[str, Any] = dict.fromkeys(("client_id", "kind", "scope", "issued", "expires", "used", "revoked", "voided"))
     if isinstance(live, TokenValue):
-        known |= {"client_id": live.client_id, "kind": _kind(live.kind), "scope": live.scope}
+        known |= {"client_id": live.client_id, "kind": kind_name(live.kind), "scope": live.scope}
         issued_ms = live.issued_seconds * 1000
-        known |= {"issued": _time(issued_ms), "expires": _time(issued_ms + live.ttl_seconds * 1000)}
+        known |= {"issued": time_text(issued_ms), "expires": time_text(issued_ms + live.ttl_seconds * 1000)}
     elif live is not None:
-        known |= {"client_id": live.client_id, _live_state(live): _time(live.at_ms)}
+        known |= {"client_id": live.client_id, _live_state(live): time_text(live.at_ms)}
     if record is not None:
-        known |= {"client_id": record.client_id, "kind": _kind(record.kind), "scope": record.scope}
-        known |= {"issued": _time(record.issued_ms), "expires": _time(record.expires_ms)}
+        known |= {"client_id": record.client_id, "kind": kind_name(record.kind), "scope": record.scope}
+        known |= {"issued": time_text(record.issued_ms), "expires": time_text(record.expires_ms)}
         ends = {"used": record.used_ms, "revoked": record.revoked_ms, "voided": record.voided_ms}
-        known |= {event: _time(at_ms) for event, at_ms in ends.items() if at_ms is not None}
+        known |= {event: time_text(at_ms) for event, at_ms in ends.items() if at_ms is not None}
     return known
-
-
-def _kind(letter: str) -> str:
-    return Kind(letter).name.lower()
 
 
 def _live_state(live: TokenValue | Tombstone | None) -> str:
@@ -150,10 +198,6 @@ def _live_state(live: TokenValue | Tombstone | None) -> str:
     if isinstance(live, Tombstone):
         return "used" if live.reason == Event.USED else "revoked"
     return "stored"
-
-
-def _time(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
 
 
 def _name(session: Session, token: str) -> bytes:

@@ -52,6 +52,8 @@ class WriterMetrics:
         self.poison_entries = Gauge("record_poison_entries", "Entries set aside that are still kept in Redis.", registry=registry)
         self.connections_open = Gauge("db_connections_open", "Connections to the record store.", registry=registry)
         self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
+        self.connections_waiting = Gauge("db_connections_waiting", "Calls that wait for such a connection.", registry=registry)
+        self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke in use.", registry=registry)
         self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
 
     def show(self, survey: Survey) -> None:
@@ -155,8 +157,7 @@ class Housekeeping:
         self._metrics = metrics
         self._holder = holder
         self._failing: dict[str, str] = {}
-        self._folded_rows = 0
-        self._folded_poison = 0
+        self._folded_rows = self._folded_poison = self._folded_lost = 0
 
     def not_ready(self) -> str | None:
         """What keeps the writer from its work now."""
@@ -212,6 +213,9 @@ class Housekeeping:
         connections = self._store.connections()
         metrics.connections_open.set(connections.open)
         metrics.connections_idle.set(connections.idle)
+        metrics.connections_waiting.set(connections.waiting)
+        metrics.connections_lost.inc(connections.lost - self._folded_lost)
+        self._folded_lost = connections.lost
         metrics.show(await self._survey())
 
     async def _purge(self) -> None:

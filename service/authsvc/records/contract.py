@@ -27,6 +27,10 @@ class Connections(NamedTuple):
 
     open: int
     idle: int
+    waiting: int = 0
+    """Calls that wait for a connection."""
+    lost: int = 0
+    """Connections that broke while they were used, since the store was made."""
 
 
 class Schema(NamedTuple):
@@ -109,6 +113,13 @@ class RecordStore(Protocol):
 
     async def read_record(self, name: bytes) -> TokenRecord | None:
         """The record of one token, or None."""
+
+    async def search_records(self, client_id: str | None, issued_since_ms: int, after: TokenRecord | None, limit: int) -> list[TokenRecord]:
+        """A page of the records that were issued at that time or later: at most `limit`, those behind `after`, the page's last before.
+
+        Those of one client come in the order of their issue and then of their names, those of all clients (None) by their names.
+        Page upon page MUST give each record that was there all the while exactly once.
+        """
 
     async def purge_records(self, expired_before_ms: int, limit: int) -> int:
         """Delete at most `limit` records that expired before that time; returns how many it deleted."""

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from authsvc.errors import OperatorError
 from authsvc.records.contract import ORACLE_SCHEME
 from authsvc.records.sqlite_file import connect, sqlite_path, translated
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 60.0
 """How long one process waits while another migrates."""
+POLL_SECONDS = 0.5
 
 
 def upgrade(records_url: str, pool: PoolSettings | None = None) -> None:
@@ -52,7 +54,8 @@ def sql(records_url: str) -> str:
         sqlite_path(records_url)
     text = io.StringIO()
     command.upgrade(_config(text, dialect=dialect), "head", sql=True)
-    return text.getvalue()
+    # Rows are no DDL, and not every tool commits at its end.
+    return text.getvalue() + ("COMMIT\n\n/\n" if dialect == "oracle" else "")
 
 
 def head() -> str:
@@ -68,7 +71,7 @@ def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
     settings = pool or PoolSettings()
     address = Address.parse(records_url)
     engine = create_engine("oracle+oracledb://", creator=lambda: connect_once(address, settings), poolclass=NullPool)
-    deadline = time.monotonic() + LOCK_SECONDS
+    where, deadline = f"{address.user}@{address.dsn}", time.monotonic() + LOCK_SECONDS
     while True:
         try:
             with engine.connect() as connection:
@@ -77,9 +80,14 @@ def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
                 return
         except DBAPIError as error:
             taken = error.orig is not None and oracle_errors.code_of(error.orig) in oracle_errors.NAME_TAKEN
-            if not taken or time.monotonic() > deadline:
-                raise oracle_errors.translated(error.orig or error, f"{address.user}@{address.dsn}") from error
-            time.sleep(0.5)
+            if not taken:
+                raise oracle_errors.translated(error.orig or error, where) from error
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    f"The schema in {where} is half made: a migration was cut short, or the names are taken by others. If nothing"
+                    " is needed of what is there, drop it and run `authsvc migrate` again."
+                ) from error
+            time.sleep(POLL_SECONDS)
 
 
 def _upgrade_if_known(connection: Connection) -> None:

@@ -25,18 +25,21 @@ from authsvc.records.oracle_sql import (
     DROP_EARLIER_MARKS,
     DROP_LEASE,
     FIRST_LEASE,
+    HAS_LEASE,
     INSERT_CLIENT,
     LATEST_MARKS,
     LOCK_CLIENT,
     MERGE_MARK,
     MERGE_RECORD,
     PURGE_RECORDS,
+    READ_CLIENT_RECORDS,
     READ_CLIENTS_IN_ORDER,
     READ_IDENTITY,
     READ_MARKS,
     READ_NAMED,
     READ_ONE_CLIENT,
     READ_RECORD,
+    READ_RECORDS,
     READ_REVISIONS,
     READ_SCHEMA_VERSION,
     READ_SESSION_LIMIT,
@@ -45,7 +48,7 @@ from authsvc.records.oracle_sql import (
     RENEW_LEASE,
     UPDATE_CLIENT,
 )
-from authsvc.records.rows import RECORD_COLUMNS, as_client, client_values, record_values
+from authsvc.records.rows import RECORD_COLUMNS, as_client, client_values, page_start, record_values
 
 ATTEMPTS = 5
 """How often a transaction is made that another writer's undid."""
@@ -184,6 +187,15 @@ class OracleStore:
         rows = await self._rows(READ_RECORD, name)
         return TokenRecord(*_with_empty_text(rows[0])) if rows else None
 
+    async def search_records(self, client_id: str | None, issued_since_ms: int, after: TokenRecord | None, limit: int) -> list[TokenRecord]:
+        if client_id is None:
+            # No bytes at all would be NULL, and nothing is behind that.
+            rows = await self._rows(READ_RECORDS, issued_since_ms, after.name if after else b"\0", limit)
+        else:
+            issued_ms, name = page_start(issued_since_ms, after)
+            rows = await self._rows(READ_CLIENT_RECORDS, client_id, issued_ms, issued_ms, name, limit)
+        return [TokenRecord(*_with_empty_text(row)) for row in rows]
+
     async def purge_records(self, expired_before_ms: int, limit: int) -> int:
         return await self._transaction(lambda session: session.write(PURGE_RECORDS, expired_before_ms, limit))
 
@@ -191,7 +203,7 @@ class OracleStore:
         async def taken(session: Session) -> bool:
             if await session.write(RENEW_LEASE, holder, seconds, name, holder) == 1:
                 return True
-            if await session.rows("SELECT 1 FROM leases WHERE name = :1", name):
+            if await session.rows(HAS_LEASE, name):
                 return False
             return await session.write(FIRST_LEASE, name, holder, seconds) == 1
 

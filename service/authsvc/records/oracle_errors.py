@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import oracledb
@@ -19,6 +20,7 @@ WAIT = {
     "ORA-00018": "has no session left (sessions)",
     "ORA-00020": "has no process left (processes)",
     "ORA-00257": "waits for its archiver",
+    "ORA-12514": "is not known to its listener (is it starting, or the service's name wrong?)",
     "ORA-12516": "refuses further sessions",
     "ORA-12518": "refuses further sessions",
     "ORA-12519": "refuses further sessions",
@@ -67,6 +69,8 @@ TELL = {
 }
 """What only an operator mends. Writers go on trying: nothing is lost meanwhile."""
 
+_SIMILAR = re.compile(r"\(Similar to (ORA-[0-9]{5})\)")
+
 
 @contextlib.contextmanager
 def driver_errors(where: str) -> Iterator[None]:
@@ -80,7 +84,9 @@ def driver_errors(where: str) -> Iterator[None]:
 def code_of(error: BaseException) -> str:
     """`ORA-12345` or `DPY-1234`; empty for an error that has none."""
     details = error.args[0] if isinstance(error, oracledb.Error) and error.args else None
-    return str(getattr(details, "full_code", "") or "")
+    # What the listener said is only in the words of the driver's own error.
+    similar = _SIMILAR.search(str(getattr(details, "message", "")))
+    return similar[1] if similar else str(getattr(details, "full_code", "") or "")
 
 
 def translated(error: BaseException, where: str) -> OperatorError:
@@ -93,4 +99,4 @@ def translated(error: BaseException, where: str) -> OperatorError:
     if code in RACES:
         return RecordsUnavailable(f"The record store {where} was changed by another at the same time ({code}).")
     said = WAIT.get(code, "cannot be reached" if code.startswith("DPY-6") or not code else "cannot answer now")
-    return RecordsUnavailable(f"The record store {where} {said} ({code or error or type(error).__name__}).")
+    return RecordsUnavailable(f"The record store {where} {said} ({code or str(error) or type(error).__name__}).")

@@ -82,6 +82,7 @@ class Pool:
         self._settings = settings
         self._pool: Any = None
         self._password: str | None = None
+        self._waiting = 0
         self._used = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -95,9 +96,8 @@ class Pool:
 
     def connections(self) -> Connections:
         """How many sessions there are, and how many of them nobody uses."""
-        if self._pool is None:
-            return Connections(0, 0)
-        return Connections(self._pool.opened, self._pool.opened - self._pool.busy)
+        opened, busy = (0, 0) if self._pool is None else (self._pool.opened, self._pool.busy)
+        return Connections(opened, opened - busy, self._waiting, self.lost)
 
     async def acquire(self) -> Any:
         """A session; RecordsUnavailable or OperatorError if there is none."""
@@ -149,7 +149,11 @@ class Pool:
     async def _acquire(self) -> Any:
         if self._pool is None:
             self._pool = self._make()
-        session = await self._pool.acquire()
+        self._waiting += 1
+        try:
+            session = await self._pool.acquire()
+        finally:
+            self._waiting -= 1
         session.call_timeout = int(self._settings.call_timeout * 1000)
         return session
 

@@ -51,12 +51,19 @@ MERGE_RECORD = f"""
             s.used_at, s.revoked_at, s.voided_at)
 """  # noqa: S608
 READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = :1"  # noqa: S608
+# The first condition is what an index can begin at; the second leaves out what the page before had of the same millisecond.
+READ_CLIENT_RECORDS = f"""
+    SELECT {RECORD_COLUMNS} FROM tokens WHERE client_id = :1 AND issued_at >= :2 AND (issued_at > :3 OR jti > :4)
+    ORDER BY issued_at, jti FETCH FIRST :5 ROWS ONLY
+"""  # noqa: S608
+READ_RECORDS = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE issued_at >= :1 AND jti > :2 ORDER BY jti FETCH FIRST :3 ROWS ONLY"  # noqa: S608
 PURGE_RECORDS = "DELETE FROM tokens WHERE expires_at < :1 AND ROWNUM <= :2"
 
 RENEW_LEASE = f"""
     UPDATE leases SET holder = :1, expires_at = {NOW} + NUMTODSINTERVAL(:2, 'SECOND')
     WHERE name = :3 AND (holder = :4 OR expires_at <= {NOW})
 """  # noqa: S608
+HAS_LEASE = "SELECT 1 FROM leases WHERE name = :1"
 FIRST_LEASE = f"INSERT INTO leases (name, holder, expires_at) VALUES (:1, :2, {NOW} + NUMTODSINTERVAL(:3, 'SECOND'))"  # noqa: S608
 DROP_LEASE = "DELETE FROM leases WHERE name = :1"
 

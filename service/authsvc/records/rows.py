@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from authsvc.model import Client, Secret
+from authsvc.model import Client, Secret, TokenRecord
 
 CLIENT_COLUMNS = (
     "client_id, scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,"
@@ -18,6 +18,15 @@ record_values = attrgetter(
     "name", "kind", "incarnation", "client_id", "epoch", "scope", "issued_ms", "expires_ms", "used_ms", "revoked_ms", "voided_ms"
 )
 """A TokenRecord as RECORD_COLUMNS."""
+
+
+LAST_NAME = b"\xff" * 20
+"""No name is behind it."""
+
+
+def page_start(issued_since_ms: int, after: TokenRecord | None) -> tuple[int, bytes]:
+    """The key (issued, name) behind which a page of one client's records begins."""
+    return (issued_since_ms - 1, LAST_NAME) if after is None else (after.issued_ms, after.name)
 
 
 def as_client(row: Sequence[Any]) -> Client:

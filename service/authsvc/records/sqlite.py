@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, Schema
-from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS, as_client, client_values, record_values
+from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS, as_client, client_values, page_start, record_values
 from authsvc.records.sqlite_file import URL_SCHEME, check_room, connect, connect_existing, driver_errors, has_current_schema, usable_schema
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
@@ -56,6 +56,10 @@ MERGE_RECORD = f"""
         voided_at = min(coalesce(voided_at, excluded.voided_at), coalesce(excluded.voided_at, voided_at))
 """  # noqa: S608
 READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = ?"  # noqa: S608
+READ_CLIENT_RECORDS = f"""
+    SELECT {RECORD_COLUMNS} FROM tokens WHERE client_id = ? AND (issued_at, jti) > (?, ?) ORDER BY issued_at, jti LIMIT ?
+"""  # noqa: S608
+READ_RECORDS = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE issued_at >= ? AND jti > ? ORDER BY jti LIMIT ?"  # noqa: S608
 PURGE_RECORDS = """
     DELETE FROM tokens WHERE jti IN (SELECT jti FROM tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
 """
@@ -213,6 +217,14 @@ class SqliteStore:
     def read_record(self, name: bytes) -> TokenRecord | None:
         rows = self._rows(READ_RECORD, (name,))
         return TokenRecord(*rows[0]) if rows else None
+
+    @_in_thread
+    def search_records(self, client_id: str | None, issued_since_ms: int, after: TokenRecord | None, limit: int) -> list[TokenRecord]:
+        if client_id is None:
+            rows = self._rows(READ_RECORDS, (issued_since_ms, after.name if after else b"", limit))
+        else:
+            rows = self._rows(READ_CLIENT_RECORDS, (client_id, *page_start(issued_since_ms, after), limit))
+        return [TokenRecord(*row) for row in rows]
 
     @_in_thread
     def purge_records(self, expired_before_ms: int, limit: int) -> int:

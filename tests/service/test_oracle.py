@@ -1,0 +1,391 @@
+"""The writer over Oracle under load: whatever the database does, every acknowledged token ends with one row in its right state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import psutil
+import pytest
+import redis
+
+from authsvc.errors import RecordsUnavailable
+from authsvc.live.backlog import Backlog
+from authsvc.live.forms import decode_event
+from authsvc.live.keys import POISON, STREAMS
+from authsvc.model import TokenRecord
+from authsvc.records.contract import RecordStore
+from authsvc.records.oracle import OracleStore
+from authsvc.records.oracle_pool import PoolSettings
+from authsvc.records.rows import record_values
+from authsvc.writer import Batching, Writer, fold
+from contract.live_parts import redis_client
+from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults
+from servers import DEADLINE_SECONDS, RedisServer, run_json, running, wait_until
+from service.deployment import OracleDeployment
+from service.test_writer import add_all, issued, lives, metrics, not_ready_because, refused_by_the_store, until
+
+pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
+MERGE = "MERGE INTO tokens"
+WRITERS = 4
+FLAPPING_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleDeployment]:
+    """An instance and a writer; ready again after each test."""
+    folder = tmp_path_factory.mktemp("oracle")
+    deployment = OracleDeployment(folder, OracleDatabase(folder))
+    try:
+        yield deployment.start()
+    finally:
+        deployment.stop()
+
+
+@pytest.fixture
+def faults() -> Iterator[OracleFaults]:
+    """The database's troubles, over at the end."""
+    faults = OracleFaults()
+    yield faults
+    faults.clear()
+
+
+# Over the store directly
+
+
+def test_writers_racing_on_the_same_tokens_leave_one_right_row_each(service: OracleDeployment) -> None:
+    history = lives(400, seed=20)
+    events = [decode_event(payload) for _, payload in history.entries]
+
+    async def race() -> list[TokenRecord | None]:
+        async with contextlib.AsyncExitStack() as stack:
+            stores = [await stack.enter_async_context(service.database.opened()) for _ in range(WRITERS)]
+
+            async def write(number: int, store: RecordStore) -> None:
+                # Everyone writes everything, in batches of other tokens in another order.
+                mine = random.Random(number).sample(events, len(events))
+                for start in range(0, len(mine), 100):
+                    await _written(store, fold(mine[start : start + 100]))
+
+            await asyncio.gather(*itertools.starmap(write, enumerate(stores)))
+            return [await stores[0].read_record(name) for name in history.rows]
+
+    found = asyncio.run(race())
+    assert {record.name: record_values(record) for record in found if record is not None} == history.rows
+
+
+async def _written(store: RecordStore, records: Sequence[TokenRecord]) -> None:
+    """Write as a writer does: again while another's changes are in the way."""
+    while True:
+        try:
+            return await store.write_records(records)
+        except RecordsUnavailable as error:
+            if "at the same time" not in str(error):
+                raise
+
+
+ORDERS = ["issued used revoked", "revoked issued", "used issued", "used revoked used issued issued"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_events_of_a_token_may_come_in_any_order_and_more_than_once(service: OracleDeployment, order: str) -> None:
+    [row] = issued(1, seed=ORDERS.index(order) + 100).rows.values()
+    plain = TokenRecord(*row)
+    used, revoked = replace(plain, used_ms=plain.issued_ms + 5), replace(plain, revoked_ms=plain.issued_ms + 7)
+    events = {"issued": plain, "used": used, "revoked": revoked}
+
+    async def write() -> TokenRecord | None:
+        async with service.database.opened() as store:
+            for event in order.split():
+                await store.write_records([events[event]])
+            return await store.read_record(plain.name)
+
+    ends = {"used_ms": used.used_ms if "used" in order else None, "revoked_ms": revoked.revoked_ms if "revoked" in order else None}
+    assert asyncio.run(write()) == replace(plain, **ends)
+
+
+class WatchedStore(OracleStore):
+    """A real store that notes the size of every batch it is handed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, PoolSettings())
+        self.sizes: list[int] = []
+
+    async def write_records(self, records: Sequence[TokenRecord]) -> None:
+        self.sizes.append(len(records))
+        await super().write_records(records)
+
+
+def test_one_bad_row_among_two_thousand_is_set_aside_and_the_others_are_stored(
+    service: OracleDeployment, redis_server: RedisServer
+) -> None:
+    good = issued(1999, seed=30)
+    place, payload = refused_by_the_store(1 << 159)
+    store = WatchedStore(service.database.url)
+
+    async def story() -> list[TokenRecord | None]:
+        async with redis_client(redis_server.port) as client:
+            backlog = Backlog(client, "writer")
+            await backlog.make_groups()
+            await asyncio.to_thread(add_all, redis_server, good)
+            bad = await client.xadd(STREAMS[place], {"e": payload})
+            await store.open()
+            # Shards are not equally full, and the batch is to hold them all.
+            writer = Writer(backlog, store, Batching(4000, 0.5, 60), 1, lambda seconds: None)
+            draining = asyncio.create_task(writer.run())
+
+            async def waiting() -> int:
+                return sum([await client.xlen(stream) for stream in STREAMS])
+
+            await until(waiting, 0, "entries left in the streams")
+            writer.stop()
+            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+            [(_, aside)] = await client.xrange(POISON[place])
+            assert (aside[b"entry"], writer.counts.poison) == (bad, 1)
+            assert b"refuses the row" in aside[b"reason"]
+            return [await store.read_record(name) for name in good.rows]
+
+    async def told() -> list[TokenRecord | None]:
+        try:
+            return await story()
+        finally:
+            await store.close()
+
+    found = asyncio.run(told())
+    assert store.sizes[0] == 2000
+    assert len(store.sizes) <= 23, "halving 2000 rows takes two writes a step"
+    assert {record.name: record_values(record) for record in found if record is not None} == good.rows
+
+
+# Under load
+
+
+def test_two_writers_share_the_tokens_of_a_load(service: OracleDeployment) -> None:
+    second = service.process("write")
+    with running(second.start()), service.load() as load:
+        second.wait_ready()
+        before = [metrics(writer)["record_writer_rows_total"] for writer in (service.writer, second)]
+        for writer, rows in zip((service.writer, second), before, strict=True):
+            wait_until(lambda: metrics(writer)["record_writer_rows_total"] > rows + 20, "both have written")  # noqa: B023 # asked at once
+        load.go_on()
+    service.assert_kept(load.ledger)
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize("point", ["before", "after"])
+def test_a_connection_cut_at_the_commit_loses_nothing_and_writes_nothing_twice(
+    service: OracleDeployment, faults: OracleFaults, point: str
+) -> None:
+    with service.load() as load:
+        load.go_on()
+        with faults.on("cut-at-commit", point=point, count=1_000_000):
+            # What was committed before the fault is old by then.
+            service.wait_for_complaints(4)
+            rows, waiting = set(service.names(load.ledger.client_id)), service.waiting_entries()
+            service.wait_for_complaints(2)
+            load.go_on()
+            more = set(service.names(load.ledger.client_id)) - rows
+            assert service.waiting_entries() > waiting > 0, "nothing is acknowledged"
+            # A batch that waits grows as long as it has room, so more of it is committed each time.
+            assert bool(more) == (point == "after")
+        load.go_on()
+    service.assert_kept(load.ledger)
+
+
+@NEEDS_FAULTS
+def test_connections_dropped_in_the_middle_of_a_batch_are_made_again(service: OracleDeployment, faults: OracleFaults) -> None:
+    with service.load() as load:
+        load.go_on()
+        for _ in range(3):
+            # Slow enough to be met in the middle.
+            with faults.on("latency", ms=300):
+                known = faults.ask("stats")["executes"]
+                wait_until(lambda: faults.ask("stats")["executes"] > known, "the database is at work")  # noqa: B023 # asked at once
+                wait_until(lambda: _drop(service, faults), "a batch was under way")
+            service.writer.wait_ready()
+            load.go_on(2)
+    service.assert_kept(load.ledger)
+
+
+def _drop(service: OracleDeployment, faults: OracleFaults) -> bool:
+    """Cut every connection; whether a batch had to wait for that."""
+    known = len(service.complaints())
+    assert faults.ask("fault/drop")["dropped"] >= 0
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        if len(service.complaints()) > known:
+            return True
+    return False
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize(
+    ("fault", "option", "sentence"),
+    [
+        ("listener-down", {}, "cannot be reached"),
+        ("max-sessions", {"n": 0}, "no session left"),
+        ("refuse", {"code": 12516}, "refuses further sessions"),
+        ("refuse", {"code": 12519}, "refuses further sessions"),
+    ],
+    ids=["listener down", "sessions exhausted", "listener refuses", "no handler"],
+)
+def test_tokens_live_on_while_no_session_can_be_had(
+    service: OracleDeployment, faults: OracleFaults, fault: str, option: dict[str, int], sentence: str
+) -> None:
+    with service.load() as load:
+        load.go_on()
+        with faults.on(fault, **option):
+            faults.ask("fault/drop")
+            wait_until(lambda: sentence in not_ready_because(service.writer), f"the writer says: {sentence}")
+            waiting = service.waiting_entries()
+            load.go_on()
+            wait_until(lambda: service.waiting_entries() > waiting + 20, "the backlog grows")
+            status = run_json(service.environ, "writer", "status")
+            assert status["backlog_entries"] > waiting
+            assert not load.ledger.lost
+        service.writer.wait_ready()
+        load.go_on()
+    service.assert_kept(load.ledger)
+
+
+@NEEDS_FAULTS
+def test_half_a_second_for_each_call_holds_nothing_up(service: OracleDeployment, faults: OracleFaults) -> None:
+    with service.load() as load:
+        load.go_on()
+        with faults.on("latency", ms=500):
+            known = len(service.complaints())
+            written = metrics(service.writer)["record_writer_rows_total"]
+            load.go_on(20)
+            wait_until(lambda: metrics(service.writer)["record_writer_rows_total"] > written + 50, "rows are written")
+            assert service.writer.ready()
+            assert len(service.complaints()) == known
+    service.assert_kept(load.ledger)
+
+
+@NEEDS_FAULTS
+def test_a_password_that_becomes_wrong_and_right_again_needs_no_restart(service: OracleDeployment, faults: OracleFaults) -> None:
+    """The password that the process holds is refused: it reads the file, which is wrong at first, and after a while mended."""
+    service.writer.wait_ready()
+    pid = service.writer.process.pid
+    try:
+        with service.load() as load:
+            load.go_on()
+            service.password_file.write_text("not-the-password\n")
+            # From now on the right one that the process holds is no good either.
+            service.proxy.spoils = True
+            faults.ask("fault/drop")
+            sentence = "refuses the user or the password: correct AUTH_RECORDS_URL and AUTH_RECORDS_PASSWORD or its file. (ORA-01017)"
+            service.wait_for_complaints(4, sentence)
+            assert sentence in not_ready_because(service.writer)
+            # The database takes the right one, but the process has the wrong one.
+            service.proxy.spoils = False
+            service.wait_for_complaints(2, sentence)
+            load.go_on()
+            service.password_file.write_text(service.database.password)
+            service.writer.wait_ready()
+            load.go_on()
+        service.assert_kept(load.ledger)
+    finally:
+        service.proxy.spoils = False
+        service.password_file.write_text(service.database.password)
+    assert service.writer.process.pid == pid
+    assert service.database.password not in service.writer.log_file.read_text().replace(service.database.user, "")
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize("code", [60, 1, 8177])
+def test_what_another_writer_undid_is_tried_again_at_once(service: OracleDeployment, faults: OracleFaults, code: int) -> None:
+    with service.load() as load:
+        load.go_on()
+        known, failed = len(service.complaints()), _errors(faults, code)
+        for struck in range(3, 10, 3):
+            faults.ask("fault/fail", code=code, count=3, like=MERGE)
+            wait_until(lambda: _errors(faults, code) == failed + struck, "the fault has struck")  # noqa: B023 # asked at once
+            assert service.writer.ready()
+        load.go_on()
+    service.assert_kept(load.ledger)
+    assert len(service.complaints()) == known
+
+
+def _errors(faults: OracleFaults, code: int) -> int:
+    """How often the database has answered with this code."""
+    return int(faults.ask("stats")["errors"].get(f"ORA-{code:05}", 0))
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (1653, "has no room for the table: extend the tablespace. (ORA-01653)"),
+        (942, "has no such table: run `authsvc migrate`, or correct the user in AUTH_RECORDS_URL. (ORA-00942)"),
+        (257, "waits for its archiver (ORA-00257)"),
+    ],
+)
+def test_what_an_operator_must_mend_is_said_and_waited_for(
+    service: OracleDeployment, faults: OracleFaults, code: int, sentence: str
+) -> None:
+    with service.load() as load:
+        load.go_on()
+        with faults.on("fail", code=code, count=1_000_000, like=MERGE):
+            wait_until(lambda: sentence in not_ready_because(service.writer), "the writer says what to do")
+            waiting = service.waiting_entries()
+            load.go_on()
+            wait_until(lambda: service.waiting_entries() > waiting, "the backlog grows")
+            assert not load.ledger.lost
+        service.writer.wait_ready()
+        load.go_on()
+    service.assert_kept(load.ledger)
+    with redis.Redis(port=service.redis.port) as client:
+        assert not any(client.xlen(stream) for stream in POISON), "no row is to blame"
+
+
+# For a while
+
+
+@NEEDS_FAULTS
+def test_a_flapping_database_costs_the_writer_neither_memory_nor_descriptors(service: OracleDeployment, faults: OracleFaults) -> None:
+    _flap(service, faults, FLAPPING_SECONDS)
+
+
+@NEEDS_FAULTS
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_a_database_flapping_for_three_minutes_costs_the_writer_neither_memory_nor_descriptors(
+    service: OracleDeployment, faults: OracleFaults
+) -> None:
+    _flap(service, faults, 180)
+
+
+def _flap(service: OracleDeployment, faults: OracleFaults, seconds: float) -> None:
+    writer = psutil.Process(service.writer.process.pid)
+    with service.load(callers=2) as load:
+        for _ in range(3):
+            _outage(service, faults)
+        service.writer.wait_ready()
+        memory_bytes, descriptors = writer.memory_info().rss, writer.num_fds()
+        deadline, outages = time.monotonic() + seconds, 0
+        while time.monotonic() < deadline:
+            _outage(service, faults)
+            outages += 1
+        load.go_on()
+    service.assert_kept(load.ledger)
+    assert outages >= 5
+    wait_until(lambda: writer.num_fds() <= descriptors + 2, f"descriptors are as few as before: {descriptors}")
+    assert writer.memory_info().rss - memory_bytes < 16 << 20
+    assert metrics(service.writer)["db_connections_open"] <= 4
+
+
+def _outage(service: OracleDeployment, faults: OracleFaults) -> None:
+    """Two kinds of trouble, each until the writer feels it and then until it has got over it."""
+    with faults.on("max-sessions", n=0):
+        faults.ask("fault/drop")
+        service.wait_for_complaints(1)
+    service.writer.wait_ready()
+    with faults.on("cut-at-commit", point="after", count=1_000_000):
+        service.wait_for_complaints(1)
+    service.writer.wait_ready()

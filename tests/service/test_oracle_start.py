@@ -1,0 +1,130 @@
+"""Before a writer runs over Oracle: the schema by `authsvc migrate` or by hand, and starts that are refused with a sentence."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import oracledb
+import pytest
+
+from authsvc.errors import OperatorError
+from authsvc.records import migrate
+from contract.record_stores import NEEDS_ORACLE, OURS, OracleDatabase
+from servers import TOKEN_KEY, service_environ
+from service.command_line import CommandLine
+
+pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> OracleDatabase:
+    """An empty schema."""
+    return OracleDatabase(tmp_path)
+
+
+@pytest.fixture
+def commands(database: OracleDatabase, tmp_path: Path) -> Iterator[CommandLine]:
+    """Commands over the database; nobody needs Redis."""
+    command_line = CommandLine(tmp_path, _environ(database))
+    yield command_line
+    command_line.close()
+
+
+def _environ(database: OracleDatabase) -> dict[str, str]:
+    return {
+        "AUTH_TOKEN_KEY": TOKEN_KEY,
+        "AUTH_RECORDS_URL": f"oracle://{database.user}@{database.dsn}",
+        "AUTH_RECORDS_PASSWORD": database.password,
+        "AUTH_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+
+
+# The schema
+
+
+def test_a_schema_is_made_once_and_left_as_it_is_after_that(database: OracleDatabase, commands: CommandLine) -> None:
+    assert commands.good("migrate") == "The schema is up to date.\n"
+    made = database.contents()
+    assert commands.good("migrate") == "The schema is up to date.\n"
+    assert database.contents() == made
+    assert len(made["store"]) == 1
+
+
+def test_of_several_migrations_at_once_one_makes_the_schema_and_all_succeed(database: OracleDatabase) -> None:
+    environ = {**service_environ(), **_environ(database)}
+    migrations = [
+        subprocess.Popen(
+            [sys.executable, "-m", "authsvc", "migrate"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for _ in range(3)
+    ]
+    printed = [migration.communicate(timeout=60)[0] for migration in migrations]
+    assert printed == ["The schema is up to date.\n"] * 3
+    found = database.contents()
+    assert (len(found["store"]), len(found["alembic_version"])) == (1, 1)
+
+
+def test_a_schema_that_is_half_made_is_told_of(database: OracleDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrate, "LOCK_SECONDS", 0.0)
+    database.plain_sql("CREATE TABLE tokens (jti RAW(20))")
+    with pytest.raises(OperatorError, match=r"is half made: .* drop it and run `authsvc migrate` again"):
+        database.prepare()
+
+
+def test_the_statements_for_a_dba_make_the_schema_by_themselves(database: OracleDatabase, commands: CommandLine) -> None:
+    """As SQL*Plus does: a slash on its own line runs what stands before it, blank lines and lines of remarks left out."""
+    text = commands.good("migrate", "--sql", without="AUTH_RECORDS_PASSWORD")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("--")]
+    assert lines[-1] == "/"
+    statements = [statement.strip() for statement in "\n".join(lines).split("\n/") if statement.strip()]
+    assert statements[-1] == "COMMIT"
+    with oracledb.connect(user=database.user, password=database.password, dsn=database.dsn) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    by_hand = database.contents()
+    assert commands.good("migrate") == "The schema is up to date.\n"
+    assert database.contents() == by_hand
+    database.plain_sql(
+        "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"
+        f" VALUES ('by-hand', 'read', HEXTORAW('{'00' * 32}'), 1, 1, 3600, 120)"
+    )
+    assert commands.json("client", "show", "by-hand")["epoch"] > 0
+
+
+def test_a_writer_does_not_make_the_schema(database: OracleDatabase, commands: CommandLine) -> None:
+    assert commands.refused("write") == f"There is no record store in {database.user}@{database.dsn}: run `authsvc migrate`."
+    for table in OURS:
+        with pytest.raises(oracledb.DatabaseError, match="ORA-00942"):
+            database.plain_sql(f"SELECT * FROM {table}")
+
+
+# Starts that are refused
+
+
+def test_a_writer_whose_pools_do_not_fit_the_limit_does_not_start(commands: CommandLine) -> None:
+    commands.good("migrate")
+    said = commands.refused("write", oracle_writers="3", oracle_pool_max="4", oracle_session_reserve="10", oracle_session_limit="21")
+    assert said == (
+        "3 writers x 4 sessions + 10 in reserve = 22 sessions, but AUTH_ORACLE_SESSION_LIMIT allows 21: lower AUTH_ORACLE_POOL_MAX,"
+        " AUTH_ORACLE_WRITERS or AUTH_ORACLE_SESSION_RESERVE, or raise the limit."
+    )
+
+
+def test_a_writer_whose_pools_do_not_fit_the_database_does_not_start(database: OracleDatabase, commands: CommandLine) -> None:
+    try:
+        [(limit,)] = database.plain_sql("SELECT value FROM v$parameter WHERE name = 'sessions'")
+    except oracledb.DatabaseError:
+        pytest.skip("this user may not look at the database's own limit")
+    commands.good("migrate")
+    said = commands.refused("write", oracle_writers="100", oracle_pool_max="1000", oracle_session_limit="1000000")
+    assert f"= 100010 sessions, but the database (its parameter sessions) allows {limit}:" in said
+
+
+def test_a_writer_with_a_wrong_password_does_not_start_and_tells_it_to_nobody(database: OracleDatabase, commands: CommandLine) -> None:
+    commands.good("migrate")
+    said = commands.refused("write", records_password="a-secret-that-is-wrong")
+    assert said.endswith("refuses the user or the password: correct AUTH_RECORDS_URL and AUTH_RECORDS_PASSWORD or its file. (ORA-01017)")
+    assert "a-secret-that-is-wrong" not in said
