@@ -50,6 +50,12 @@ class Reconciler:
         """One pass. Any error leaves everything as it was or further repaired; the next pass goes on."""
         try:
             survey = await self._survey(None)
+            if survey.version is not None and not self._history.knows(survey.version):
+                number, kept = await self._store.read_marks()
+                if number >= self._history.number:
+                    self._history.recall(number, kept)
+                # Another look: since the first, another writer may have kept marks of what came after it.
+                survey = await self._survey(None)
             reason = await self._why_replace(survey)
         except (Malformed, ValueError) as error:
             await self._replace(f"the mirror cannot be read: {error}")
@@ -80,10 +86,6 @@ class Reconciler:
         home = survey.version
         if home is None:
             return "there is no complete mirror"
-        if not self._history.knows(home):
-            number, kept = await self._store.read_marks()
-            if number >= self._history.number:
-                self._history.recall(number, kept)
         reason = self._history.ran_back(survey)
         if reason is not None:
             return reason

@@ -20,7 +20,7 @@ from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import take_survey
-from authsvc.model import Client, DeletedClient, Version
+from authsvc.model import Client, DeletedClient, StreamMark, Version
 from authsvc.reconcile import DOUBTS, Reconciler
 from authsvc.records.sqlite import SqliteStore
 from authsvc.settings import read_settings
@@ -427,6 +427,28 @@ def test_data_that_nobody_saw_to_its_end_is_replaced_unless_somebody_vouches_in_
             else:
                 await later.reconciler.run_once()
                 assert (await world.home()).number > before.number
+
+    in_world(redis_server, path, story)
+
+
+def test_a_writer_that_starts_beside_another_takes_its_progress_for_no_step_back(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        before = await world.home()
+
+        class SlowToRead(PausedStore):
+            async def read_marks(self) -> tuple[int, dict[str, StreamMark]]:
+                await world.reconciler.keep_marks()
+                return await super().read_marks()
+
+        store = SlowToRead(path)
+        await store.open()
+        try:
+            later = World(world.redis, world.pipeline, store, "another")
+            await later.reconciler.run_once()
+        finally:
+            await store.close()
+        assert await world.home() == before
 
     in_world(redis_server, path, story)
 

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
 from authsvc.records.connect import connect_store
-from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, RecordStore
-from contract.record_stores import DATABASES, SqliteDatabase
+from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, RecordStore
+from authsvc.records.oracle_pool import PoolSettings
+from contract.record_stores import DATABASES, NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults, SqliteDatabase
 
 NOW_MS = 1_790_000_000_123
 DEADLINE_SECONDS = 30.0
@@ -719,6 +720,46 @@ async def test_readers_do_not_wait_for_a_change(database: Any) -> None:
         with database.kept_busy():
             assert await store.list_clients() == [stored]
             assert await store.revisions() == {"alpha": stored.revision}
+
+
+# Oracle's own
+
+
+@NEEDS_ORACLE
+@awaited
+async def test_who_waits_for_a_session_is_counted(tmp_path: Path) -> None:
+    database = OracleDatabase(tmp_path)
+    database.prepare()
+    store = connect_store(database.url, 30, PoolSettings(max=2, wait_timeout=DEADLINE_SECONDS))
+    assert store.connections() == Connections(0, 0, 0, 0)
+    await store.open()
+    with database.kept_busy():
+        writes = [asyncio.ensure_future(store.write_records([token(1)])) for _ in range(5)]
+        await until(lambda: store.connections() == Connections(open=2, idle=0, waiting=3, lost=0))
+    await asyncio.gather(*writes)
+    assert store.connections() == Connections(open=2, idle=2, waiting=0, lost=0)
+    await store.close()
+    assert store.connections() == Connections(0, 0, 0, 0)
+
+
+@NEEDS_ORACLE
+@NEEDS_FAULTS
+@awaited
+async def test_a_session_that_broke_in_use_is_counted(tmp_path: Path) -> None:
+    async with OracleDatabase(tmp_path).opened() as store:
+        with OracleFaults().on("cut-at-commit", point="after", count=1), pytest.raises(RecordsUnavailable):
+            await store.write_records([token(1)])
+        assert store.connections().lost == 1
+        await store.write_records([token(1)])
+        assert store.connections().lost == 1
+        assert await held_records(store, token(1)) == [token(1)]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
 
 
 # The embedded store's own

@@ -125,6 +125,12 @@ class Deployment:
                 pipe.xlen(stream)
             return sum(pipe.execute())
 
+    def acknowledged_entries(self) -> int:
+        """Entries that were taken out of the streams since the beginning."""
+        with self.redis_client() as client:
+            streams = [client.xinfo_stream(stream) for stream in STREAMS]
+        return sum(stream["entries-added"] - stream["length"] for stream in streams)
+
     def live_names(self) -> set[bytes]:
         """Names of all tokens that Redis holds, used and revoked ones not counted."""
         with self.redis_client() as client:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pty
 import re
 import sqlite3
 import subprocess
@@ -845,6 +847,25 @@ def test_an_export_has_every_record_on_a_line_of_its_own(recorded: Any, command:
     since = ["--since", "2026-09-21T14:13:22.400Z"]
     assert len(command.good("token", "export", *since, records_url=recorded.url).splitlines()) == 102
     assert command.good("token", "export", "--client", "nobody", "--json", records_url=recorded.url) == ""
+
+
+def test_an_export_shows_its_progress_on_a_terminal_and_nowhere_else(recorded: Any, tmp_path: Path) -> None:
+    terminal, end = pty.openpty()
+    environ = {**service_environ(), "AUTH_RECORDS_URL": recorded.url, "AUTH_TOKEN_KEY": TOKEN_KEY, "TERM": "xterm"}
+    with (tmp_path / "records.jsonl").open("w+b") as file:
+        process = subprocess.Popen([sys.executable, "-m", "authsvc", "token", "export"], env=environ, stdout=file, stderr=end)
+        os.close(end)
+        seen = b""
+        # Linux tells of a terminal that nobody writes to any more by an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                seen += part
+        os.close(terminal)
+        assert process.wait() == 0
+        file.seek(0)
+        assert len([json.loads(line) for line in file]) == 2 * PAGE + 502
+    assert b"2,502 records" in seen
+    assert b"jti" not in seen
 
 
 def test_an_export_may_be_cut_short_by_its_reader(recorded: Any) -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from authsvc.errors import OperatorError
 from authsvc.records import migrate
-from contract.record_stores import NEEDS_ORACLE, OURS, OracleDatabase
-from servers import TOKEN_KEY, service_environ
+from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OURS, OracleDatabase, OracleFaults
+from servers import TOKEN_KEY, run_command, service_environ
 from service.command_line import CommandLine
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
@@ -42,6 +42,13 @@ def _environ(database: OracleDatabase) -> dict[str, str]:
     }
 
 
+def _refused_start(database: OracleDatabase, **settings: str) -> str:
+    """What a writer says that ends at once."""
+    done = run_command({**_environ(database), **{f"AUTH_{name.upper()}": value for name, value in settings.items()}}, "write")
+    assert (done.returncode, done.stdout) == (1, ""), done
+    return done.stderr.rstrip("\n")
+
+
 # The schema
 
 
@@ -53,15 +60,14 @@ def test_a_schema_is_made_once_and_left_as_it_is_after_that(database: OracleData
     assert len(made["store"]) == 1
 
 
+@NEEDS_FAULTS
 def test_of_several_migrations_at_once_one_makes_the_schema_and_all_succeed(database: OracleDatabase) -> None:
     environ = {**service_environ(), **_environ(database)}
-    migrations = [
-        subprocess.Popen(
-            [sys.executable, "-m", "authsvc", "migrate"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for _ in range(3)
-    ]
-    printed = [migration.communicate(timeout=60)[0] for migration in migrations]
+    command = [sys.executable, "-m", "authsvc", "migrate"]
+    # Slow enough for all to be at it together.
+    with OracleFaults().on("latency", ms=60):
+        migrations = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(3)]
+        printed = [migration.communicate(timeout=60)[0] for migration in migrations]
     assert printed == ["The schema is up to date.\n"] * 3
     found = database.contents()
     assert (len(found["store"]), len(found["alembic_version"])) == (1, 1)
@@ -94,8 +100,8 @@ def test_the_statements_for_a_dba_make_the_schema_by_themselves(database: Oracle
     assert commands.json("client", "show", "by-hand")["epoch"] > 0
 
 
-def test_a_writer_does_not_make_the_schema(database: OracleDatabase, commands: CommandLine) -> None:
-    assert commands.refused("write") == f"There is no record store in {database.user}@{database.dsn}: run `authsvc migrate`."
+def test_a_writer_does_not_make_the_schema(database: OracleDatabase) -> None:
+    assert _refused_start(database) == f"There is no record store in {database.user}@{database.dsn}: run `authsvc migrate`."
     for table in OURS:
         with pytest.raises(oracledb.DatabaseError, match="ORA-00942"):
             database.plain_sql(f"SELECT * FROM {table}")
@@ -104,27 +110,27 @@ def test_a_writer_does_not_make_the_schema(database: OracleDatabase, commands: C
 # Starts that are refused
 
 
-def test_a_writer_whose_pools_do_not_fit_the_limit_does_not_start(commands: CommandLine) -> None:
-    commands.good("migrate")
-    said = commands.refused("write", oracle_writers="3", oracle_pool_max="4", oracle_session_reserve="10", oracle_session_limit="21")
+def test_a_writer_whose_pools_do_not_fit_the_limit_does_not_start(database: OracleDatabase) -> None:
+    database.prepare()
+    said = _refused_start(database, oracle_writers="3", oracle_pool_max="4", oracle_session_reserve="10", oracle_session_limit="21")
     assert said == (
         "3 writers x 4 sessions + 10 in reserve = 22 sessions, but AUTH_ORACLE_SESSION_LIMIT allows 21: lower AUTH_ORACLE_POOL_MAX,"
         " AUTH_ORACLE_WRITERS or AUTH_ORACLE_SESSION_RESERVE, or raise the limit."
     )
 
 
-def test_a_writer_whose_pools_do_not_fit_the_database_does_not_start(database: OracleDatabase, commands: CommandLine) -> None:
+def test_a_writer_whose_pools_do_not_fit_the_database_does_not_start(database: OracleDatabase) -> None:
     try:
         [(limit,)] = database.plain_sql("SELECT value FROM v$parameter WHERE name = 'sessions'")
     except oracledb.DatabaseError:
         pytest.skip("this user may not look at the database's own limit")
-    commands.good("migrate")
-    said = commands.refused("write", oracle_writers="100", oracle_pool_max="1000", oracle_session_limit="1000000")
+    database.prepare()
+    said = _refused_start(database, oracle_writers="100", oracle_pool_max="1000", oracle_session_limit="1000000")
     assert f"= 100010 sessions, but the database (its parameter sessions) allows {limit}:" in said
 
 
-def test_a_writer_with_a_wrong_password_does_not_start_and_tells_it_to_nobody(database: OracleDatabase, commands: CommandLine) -> None:
-    commands.good("migrate")
-    said = commands.refused("write", records_password="a-secret-that-is-wrong")
+def test_a_writer_with_a_wrong_password_does_not_start_and_tells_it_to_nobody(database: OracleDatabase) -> None:
+    database.prepare()
+    said = _refused_start(database, records_password="a-secret-that-is-wrong")
     assert said.endswith("refuses the user or the password: correct AUTH_RECORDS_URL and AUTH_RECORDS_PASSWORD or its file. (ORA-01017)")
     assert "a-secret-that-is-wrong" not in said

@@ -130,7 +130,7 @@ def export(
         columns = (TextColumn("Exporting: {task.completed:,} records"), TimeElapsedColumn())
         hidden = sys.stdout.isatty() or not sys.stderr.isatty()
         async with session.store(as_it_is=True) as store:
-            with Progress(*columns, console=Console(stderr=True), transient=True, disable=hidden) as progress:
+            with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, disable=hidden) as progress:
                 task = progress.add_task("", total=None)
                 async for page in pages(store, client, since or 0):
                     sys.stdout.write("".join(f"{json.dumps(described(record))}\n" for record in page))

@@ -53,7 +53,7 @@ class WriterMetrics:
         self.connections_open = Gauge("db_connections_open", "Connections to the record store.", registry=registry)
         self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
         self.connections_waiting = Gauge("db_connections_waiting", "Calls that wait for such a connection.", registry=registry)
-        self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke in use.", registry=registry)
+        self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke.", registry=registry)
         self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
 
     def show(self, survey: Survey) -> None:

@@ -87,7 +87,7 @@ class Pool:
         self._unused = asyncio.Event()
         self._unused.set()
         self.lost = 0
-        """Sessions that broke while they were used."""
+        """Sessions that broke."""
 
     @property
     def where(self) -> str:
@@ -126,8 +126,7 @@ class Pool:
         if self._pool is None:
             return
         if broken:
-            self.lost += 1
-            await _quietly(lambda: self._pool.drop(session))
+            await self._drop(self._pool, session)
         else:
             await _quietly(lambda: self._pool.release(session))
 
@@ -149,20 +148,36 @@ class Pool:
     async def _acquire(self) -> Any:
         if self._pool is None:
             self._pool = self._make()
-        self._waiting += 1
-        try:
-            session = await self._pool.acquire()
-        finally:
-            self._waiting -= 1
-        session.call_timeout = int(self._settings.call_timeout * 1000)
-        return session
+        pool = self._pool
+        # As many as there may be, and one that is new.
+        for _ in range(self._settings.max + 1):
+            self._waiting += 1
+            try:
+                session = await pool.acquire()
+            finally:
+                self._waiting -= 1
+            # One that was cut while nobody used it may be handed out all the same: the driver crashes (SIGSEGV) when it is told a timeout.
+            if session.is_healthy():
+                session.call_timeout = int(self._settings.call_timeout * 1000)
+                return session
+            await self._drop(pool, session)
+        raise RecordsUnavailable(f"The record store {self.where} closes every session at once.")
+
+    async def _drop(self, pool: Any, session: Any) -> None:
+        self.lost += 1
+        # The driver keeps for ever what it drops after it was cut; given back it is forgotten.
+        leave = pool.drop if session.is_healthy() else pool.release
+        await _quietly(lambda: leave(session))
 
     def _make(self) -> Any:
         settings = self._settings
-        _use_client_libraries(settings)
+        if settings.thick_mode:
+            raise OperatorError(
+                "AUTH_ORACLE_THICK_MODE serves `authsvc migrate` alone so far: the driver's asyncio exists in thin mode only."
+            )
         self._password = self._read_password()
         return oracledb.create_pool_async(
-            **_how_to_connect(self._address, settings, self._password),
+            **how_to_connect(self._address, settings, self._password),
             min=settings.min,
             max=settings.max,
             increment=1,
@@ -181,7 +196,7 @@ class Pool:
 def connect_once(address: Address, settings: PoolSettings) -> oracledb.Connection:
     """One session outside any pool, for a command that ends."""
     _use_client_libraries(settings)
-    return oracledb.connect(**_how_to_connect(address, settings, _password(address, settings)))
+    return oracledb.connect(**how_to_connect(address, settings, _password(address, settings)))
 
 
 def _use_client_libraries(settings: PoolSettings) -> None:
@@ -192,15 +207,17 @@ def _use_client_libraries(settings: PoolSettings) -> None:
             raise OperatorError(f"AUTH_ORACLE_THICK_MODE is set, but Oracle's client libraries cannot be loaded: {error}") from error
 
 
-def _how_to_connect(address: Address, settings: PoolSettings, password: str | None) -> dict[str, Any]:
+def how_to_connect(address: Address, settings: PoolSettings, password: str | None) -> dict[str, Any]:
+    """What the driver is told of the way to the database. A wallet is looked for only where one is."""
     folder = str(settings.config_dir) if settings.config_dir else None
+    wallet = settings.config_dir is not None and (settings.config_dir / "ewallet.pem").exists()
     return {
         "user": address.user,
         "password": password,
         "dsn": address.dsn,
         "tcp_connect_timeout": settings.wait_timeout,
         "config_dir": folder,
-        "wallet_location": folder,
+        "wallet_location": folder if wallet else None,
         "wallet_password": settings.wallet_password,
     }
 

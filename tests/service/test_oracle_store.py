@@ -1,0 +1,169 @@
+"""The store over Oracle by itself: writers that race, events in any order, a row that is refused, sessions that were cut."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from authsvc.errors import RecordsUnavailable
+from authsvc.live.backlog import Backlog
+from authsvc.live.forms import decode_event
+from authsvc.live.keys import POISON, STREAMS
+from authsvc.model import TokenRecord
+from authsvc.records.contract import RecordStore
+from authsvc.records.oracle import OracleStore
+from authsvc.records.oracle_pool import PoolSettings
+from authsvc.records.rows import record_values
+from authsvc.writer import Batching, Writer, fold
+from contract.live_parts import redis_client
+from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults
+from servers import DEADLINE_SECONDS, RedisServer
+from service.test_writer import add_all, issued, lives, refused_by_the_store, until
+
+pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
+WRITERS = 4
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> OracleDatabase:
+    """A schema of ours."""
+    database = OracleDatabase(tmp_path_factory.mktemp("oracle"))
+    database.prepare()
+    return database
+
+
+@pytest.fixture
+def faults() -> Iterator[OracleFaults]:
+    """The database's troubles, over at the end."""
+    faults = OracleFaults()
+    yield faults
+    faults.clear()
+
+
+def test_writers_racing_on_the_same_tokens_leave_one_right_row_each(database: OracleDatabase) -> None:
+    history = lives(400, seed=20)
+    events = [decode_event(payload) for _, payload in history.entries]
+
+    async def race() -> list[TokenRecord | None]:
+        async with contextlib.AsyncExitStack() as stack:
+            stores = [await stack.enter_async_context(database.opened()) for _ in range(WRITERS)]
+
+            async def write(number: int, store: RecordStore) -> None:
+                # Everyone writes everything, in batches of other tokens in another order.
+                mine = random.Random(number).sample(events, len(events))
+                for start in range(0, len(mine), 100):
+                    await _written(store, fold(mine[start : start + 100]))
+
+            await asyncio.gather(*itertools.starmap(write, enumerate(stores)))
+            return [await stores[0].read_record(name) for name in history.rows]
+
+    found = asyncio.run(race())
+    assert {record.name: record_values(record) for record in found if record is not None} == history.rows
+
+
+async def _written(store: RecordStore, records: Sequence[TokenRecord]) -> None:
+    """Write as a writer does: again while another's changes are in the way."""
+    while True:
+        try:
+            return await store.write_records(records)
+        except RecordsUnavailable as error:
+            if "at the same time" not in str(error):
+                raise
+
+
+ORDERS = ["issued used revoked", "revoked issued", "used issued", "used revoked used issued issued"]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_events_of_a_token_may_come_in_any_order_and_more_than_once(database: OracleDatabase, order: str) -> None:
+    [row] = issued(1, seed=ORDERS.index(order) + 100).rows.values()
+    plain = TokenRecord(*row)
+    used, revoked = replace(plain, used_ms=plain.issued_ms + 5), replace(plain, revoked_ms=plain.issued_ms + 7)
+    events = {"issued": plain, "used": used, "revoked": revoked}
+
+    async def write() -> TokenRecord | None:
+        async with database.opened() as store:
+            for event in order.split():
+                await store.write_records([events[event]])
+            return await store.read_record(plain.name)
+
+    ends = {"used_ms": used.used_ms if "used" in order else None, "revoked_ms": revoked.revoked_ms if "revoked" in order else None}
+    assert asyncio.run(write()) == replace(plain, **ends)
+
+
+@NEEDS_FAULTS
+def test_sessions_cut_while_nobody_uses_them_are_replaced_and_forgotten(database: OracleDatabase, faults: OracleFaults) -> None:
+    """The loop stands still meanwhile, so that the pool cannot know. The driver crashed on such a session, and kept it."""
+    objects: list[int] = []
+
+    async def cut_again_and_again() -> None:
+        async with database.opened() as store:
+            for _ in range(20):
+                faults.ask("fault/drop")
+                with contextlib.suppress(RecordsUnavailable):
+                    await store.identity()
+                assert await store.identity()
+                gc.collect()
+                objects.append(len(gc.get_objects()))
+            assert store.connections().open <= PoolSettings().max
+
+    asyncio.run(cut_again_and_again())
+    assert objects[-1] - objects[4] < 30, "nothing is kept of each"
+
+
+class WatchedStore(OracleStore):
+    """A real store that notes the size of every batch it is handed."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, PoolSettings())
+        self.sizes: list[int] = []
+
+    async def write_records(self, records: Sequence[TokenRecord]) -> None:
+        self.sizes.append(len(records))
+        await super().write_records(records)
+
+
+def test_one_bad_row_among_two_thousand_is_set_aside_and_the_others_are_stored(database: OracleDatabase, redis_server: RedisServer) -> None:
+    good = issued(1999, seed=30)
+    place, payload = refused_by_the_store(1 << 159)
+    store = WatchedStore(database.url)
+
+    async def story() -> list[TokenRecord | None]:
+        async with redis_client(redis_server.port) as client:
+            backlog = Backlog(client, "writer")
+            await backlog.make_groups()
+            await asyncio.to_thread(add_all, redis_server, good)
+            bad = await client.xadd(STREAMS[place], {"e": payload})
+            await store.open()
+            # Shards are not equally full, and the batch is to hold them all.
+            writer = Writer(backlog, store, Batching(4000, 0.5, 60), 1, lambda seconds: None)
+            draining = asyncio.create_task(writer.run())
+
+            async def waiting() -> int:
+                return sum([await client.xlen(stream) for stream in STREAMS])
+
+            await until(waiting, 0, "entries left in the streams")
+            writer.stop()
+            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+            [(_, aside)] = await client.xrange(POISON[place])
+            assert (aside[b"entry"], writer.counts.poison) == (bad, 1)
+            assert b"refuses the row" in aside[b"reason"]
+            return [await store.read_record(name) for name in good.rows]
+
+    async def told() -> list[TokenRecord | None]:
+        try:
+            return await story()
+        finally:
+            await store.close()
+
+    found = asyncio.run(told())
+    assert store.sizes[0] == 2000
+    assert len(store.sizes) <= 23, "halving 2000 rows takes two writes a step"
+    assert {record.name: record_values(record) for record in found if record is not None} == good.rows
