@@ -30,7 +30,7 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 def base64url(raw: bytes) -> bytes:
     """Base64url without padding (RFC 4648, 5)."""
-    return b2a_base64(raw, newline=False).translate(_TO_URL_SAFE).rstrip(b"=")
+    return b2a_base64(raw).translate(_TO_URL_SAFE, b"=\n")
 
 
 class TokenKeys:

@@ -48,7 +48,7 @@ class Counts:
     """What happened since the process began, as plain integers."""
 
     def __init__(self) -> None:
-        self.requests: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.requests = {endpoint: defaultdict(int, dict.fromkeys(STATUSES, 0)) for endpoint in ENDPOINTS}
         self.durations = {endpoint: Durations() for endpoint in ENDPOINTS}
         self.shed = dict.fromkeys(SHED_REASONS, 0)
         self.in_flight = 0
@@ -58,9 +58,6 @@ class Counts:
         self.consumed = 0
         self.found = 0
         self.missed = 0
-        for endpoint in ENDPOINTS:
-            for status in STATUSES:
-                self.requests[endpoint, status] = 0
 
 
 class Metrics:
@@ -116,8 +113,9 @@ class Metrics:
 
     def _fold(self) -> None:
         counts = self._counts
-        for (endpoint, status), value in list(counts.requests.items()):
-            self._add(self._requests.labels(endpoint, status), value, "requests", endpoint, status)
+        for endpoint, statuses in counts.requests.items():
+            for status, value in list(statuses.items()):
+                self._add(self._requests.labels(endpoint, status), value, "requests", endpoint, status)
         for endpoint, durations in counts.durations.items():
             self._add_durations(self._durations.labels(endpoint), durations, "durations", endpoint)
         for reason, value in counts.shed.items():

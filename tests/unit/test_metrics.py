@@ -71,7 +71,7 @@ def test_what_is_counted_is_moved_once_however_often_it_is_folded() -> None:
     counts = Counts()
     metrics = Metrics(counts)
     for number in range(1, 4):
-        counts.requests["token", 200] += 2
+        counts.requests["token"][200] += 2
         counts.durations["token"].add(0.003)
         counts.redis.add(0.001)
         counts.issued[Kind.ONE_TIME] += 1
@@ -103,7 +103,7 @@ def test_a_scrape_and_a_tick_at_the_same_time_move_it_once() -> None:
 
     def count() -> None:
         for status in STATUSES:
-            counts.requests["token", status] += 1
+            counts.requests["token"][status] += 1
         counts.durations["token"].add(0.003)
         counts.consumed += 1
 
@@ -137,7 +137,7 @@ def test_a_duration_falls_into_its_bucket(seconds: float) -> None:
 def test_a_status_that_nobody_foresaw_is_counted_too() -> None:
     counts = Counts()
     metrics = Metrics(counts)
-    counts.requests["other", 418] += 1
+    counts.requests["other"][418] += 1
     assert samples(metrics)['http_requests_total{endpoint="other",status="418"}'] == 1
 
 

@@ -66,7 +66,7 @@ class Endpoints:
     def note(self, name: str, status: int, request_id: bytes, arrived: float) -> None:
         """Count an answer, and log it where that is switched on."""
         counts = self._counts
-        counts.requests[name, status] += 1
+        counts.requests[name][status] += 1
         counts.durations[name].add(monotonic() - arrived)
         if self._access_log:
             log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"))

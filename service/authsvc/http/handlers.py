@@ -13,7 +13,7 @@ from authsvc.admission import Admission
 from authsvc.credentials import base64url
 from authsvc.errors import CredentialsMissing, InvalidRequest, InvalidScope, UnsupportedGrantType
 from authsvc.http.request import Request, scopes
-from authsvc.http.response import JSON_HEADERS, Header, Response, ok
+from authsvc.http.response import JSON_HEADERS, Fields, Response, ok
 from authsvc.model import Kind, TokenValue
 from authsvc.promise import Promise
 from authsvc.tokens import Active, Tokens
@@ -125,7 +125,7 @@ def _one_token(bearer: bytes | None, parameters: dict[str, str]) -> bytes:
     return given.encode("utf-8")
 
 
-def _active(active: Active) -> tuple[bytes, tuple[Header, ...]]:
+def _active(active: Active) -> tuple[bytes, Fields]:
     """The members that describe a live token, and the headers for a gateway. Neither can hold what JSON would escape."""
     value: TokenValue = active.value
     about, fields = _about(value.client_id, value.scope)
@@ -135,8 +135,8 @@ def _active(active: Active) -> tuple[bytes, tuple[Header, ...]]:
 
 
 @lru_cache(4096)
-def _about(client_id: str, scope: str) -> tuple[bytes, tuple[Header, ...]]:
+def _about(client_id: str, scope: str) -> tuple[bytes, Fields]:
     """What is the same for all tokens of a client with this scope."""
     client, granted = client_id.encode("ascii"), scope.encode("ascii")
     body = b'"client_id":"%b","scope":"%b","scopes":["%b"],"token_type":"Bearer",' % (client, granted, granted.replace(b" ", b'","'))
-    return body, (*JSON_HEADERS, (b"x-auth-client", client), (b"x-auth-scope", granted))
+    return body, Fields(*JSON_HEADERS, (b"x-auth-client", client), (b"x-auth-scope", granted))

@@ -8,8 +8,10 @@ from typing import Any
 
 from authsvc.errors import NotFound, Refusal, Unavailable
 from authsvc.http.request import accepted_request_id
-from authsvc.http.response import Response, framed, ok, other_method, refused
+from authsvc.http.response import Fields, Response, framed, ok, other_method, refused
 from authsvc.metrics import CONTENT_TYPE
+
+METRICS_FIELDS = Fields((b"content-type", CONTENT_TYPE.encode("ascii")), (b"cache-control", b"no-store"))
 
 
 class Management:
@@ -36,7 +38,7 @@ class Management:
             return other_method(method, ("GET",))
         if path == "/metrics":
             body = await asyncio.to_thread(self._render_metrics)
-            return Response(200, ((b"content-type", CONTENT_TYPE.encode("ascii")), (b"cache-control", b"no-store")), body)
+            return Response(200, METRICS_FIELDS, body)
         if path == "/ready":
             reason = self._not_ready()
             if reason is not None:

@@ -226,7 +226,7 @@ class WireProtocol(HttpToolsProtocol):
             request_id = new_request_id()
             self.transport.write(wire_bytes(refused(refusal, request_id), request_id, self.server_state.default_headers, closing=True))
             state: WorkerState = self.app_state["worker"]
-            state.counts.requests["other", refusal.status] += 1
+            state.counts.requests["other"][refusal.status] += 1
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)

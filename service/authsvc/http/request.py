@@ -27,13 +27,13 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 _SCOPES = re.compile(rf"{SCOPE_PATTERN}(?: {SCOPE_PATTERN})*")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
-_process_id = os.urandom(6).hex()
+_process_id = os.urandom(6).hex().encode("ascii")
 _request_numbers = itertools.count(1)
 
 
 def new_request_id() -> bytes:
     """A request id: random for the process, counted within it."""
-    return b"%b-%x" % (_process_id.encode("ascii"), next(_request_numbers))
+    return b"%b-%x" % (_process_id, next(_request_numbers))
 
 
 def accepted_request_id(given: bytes | None) -> bytes:
@@ -86,10 +86,11 @@ class Request:
         if not self.body:
             return {}
         if self._head.form:
-            name, _, value = self.body.partition(b"=")
-            if value and not value.translate(None, _PLAIN) and not name.translate(None, _PLAIN):
+            if self.body.translate(None, _PLAIN) == b"=":
                 # By far the most bodies: one parameter, nothing encoded.
-                return {name.decode("ascii"): value.decode("ascii")}
+                name, _, value = self.body.decode("ascii").partition("=")
+                if value:
+                    return {name: value}
             return form_parameters(self.body)
         if self._head.json:
             return json_parameters(self.body)

@@ -19,17 +19,32 @@ REALM = b"auth"
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 
 
+class Fields(tuple[Header, ...]):
+    """Header fields, which many answers share; written out once."""
+
+    lines: bytes
+    """As HTTP/1.1."""
+
+    def __new__(cls, *fields: Header) -> Fields:
+        made = super().__new__(cls, fields)
+        made.lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+        return made
+
+
 class Response(NamedTuple):
     """An answer without its request id, length and date, which the server adds."""
 
     status: int
-    headers: tuple[Header, ...]
+    headers: Fields
     body: bytes
+
+
+JSON = Fields(*JSON_HEADERS)
 
 
 def ok(body: bytes, *headers: Header) -> Response:
     """A 200 with a JSON body."""
-    return Response(200, JSON_HEADERS + headers, body)
+    return Response(200, Fields(*JSON_HEADERS, *headers) if headers else JSON, body)
 
 
 def framed(response: Response, request_id: bytes) -> list[Header]:
@@ -45,8 +60,8 @@ def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[H
     status, fields, body = response
     return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
         STATUS_LINES[status],
-        _lines(tuple(default_fields)),
-        _lines(fields),
+        _lines(*default_fields),
+        fields.lines,
         request_id,
         len(body),
         CLOSE_LINE if closing and CLOSE not in default_fields else b"",
@@ -54,9 +69,9 @@ def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[H
     )
 
 
-@lru_cache(4096)
-def _lines(fields: tuple[Header, ...]) -> bytes:
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+@lru_cache(16)
+def _lines(*fields: Header) -> bytes:
+    return Fields(*fields).lines
 
 
 def other_method(method: str, allowed: tuple[str, ...]) -> Response:
@@ -64,7 +79,7 @@ def other_method(method: str, allowed: tuple[str, ...]) -> Response:
     names = [*allowed, "HEAD"] if "GET" in allowed else list(allowed)
     allow = ", ".join([*names, "OPTIONS"])
     if method == "OPTIONS":
-        return Response(204, ((b"allow", allow.encode("ascii")), (b"cache-control", b"no-store")), b"")
+        return Response(204, Fields((b"allow", allow.encode("ascii")), (b"cache-control", b"no-store")), b"")
     raise MethodNotAllowed("The path does not take this method.", allow)
 
 
@@ -76,7 +91,7 @@ def refused(refusal: Refusal, request_id: bytes) -> Response:
 
 
 @lru_cache(1024)
-def _refused(kind: type[Refusal], description: str, allow: str) -> tuple[tuple[Header, ...], bytes]:
+def _refused(kind: type[Refusal], description: str, allow: str) -> tuple[Fields, bytes]:
     """What is the same each time: descriptions are sentences of ours, so there are not many."""
     refusal = MethodNotAllowed(description, allow) if kind is MethodNotAllowed else kind(description)
     headers = JSON_HEADERS
@@ -87,7 +102,7 @@ def _refused(kind: type[Refusal], description: str, allow: str) -> tuple[tuple[H
     if isinstance(refusal, MethodNotAllowed):
         headers += ((b"allow", refusal.allow.encode("ascii")),)
     body = {"error": refusal.code, "error_description": description}
-    return headers, json.dumps(body, separators=(",", ":")).encode("ascii")[:-1]
+    return Fields(*headers), json.dumps(body, separators=(",", ":")).encode("ascii")[:-1]
 
 
 def _challenge(refusal: Refusal) -> bytes:
