@@ -21,8 +21,6 @@ PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "examp
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
 """Writer profiles: rows of a batch, and the seconds after which a smaller one is written."""
 
-_MAKE_A_KEY = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
-
 
 class Settings(BaseSettings):
     """What an operator may set. The variable is the field's name in capitals with the prefix `AUTH_`."""
@@ -107,7 +105,9 @@ class Settings(BaseSettings):
     oracle_session_reserve: int = Field(10, ge=0, le=1000, description="Of that limit, sessions kept for migrations, commands and people.")
     oracle_writers: int = Field(1, ge=1, le=100, description="How many writers run, for that sum.")
     oracle_thick_mode: bool = Field(
-        False, description="Use Oracle's client libraries (Native Network Encryption needs them); they must be installed."
+        False,
+        description="Use Oracle's client libraries, which must be installed: Native Network Encryption and `cwallet.sso` need them. For "
+        "writers and all commands.",
     )
     writer_profile: Literal["balanced", "throughput", "latency"] = Field(
         "balanced", description="Batch of the writer: 1000 rows or 5 s, 2000 or 10 s, 500 or 2 s."
@@ -144,11 +144,9 @@ class Settings(BaseSettings):
     def _strong(cls, key: SecretStr | None) -> SecretStr | None:
         if key is None:
             return None
-        text = key.get_secret_value()
-        if not 32 <= len(text.encode()) <= 64:
-            raise ValueError("must be 32 to 64 bytes long; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
-        if len(set(text)) < 12 or any(word in text.lower() for word in PLACEHOLDER_WORDS):
-            raise ValueError(f"looks like a placeholder; {_MAKE_A_KEY}")
+        problem = key_problem(key.get_secret_value())
+        if problem:
+            raise ValueError(f"{problem}; make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'")
         return key
 
     @field_validator("workers")
@@ -239,6 +237,15 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         return Settings.model_validate({name.lower(): value for name, value in values.items()})
     except ValidationError as error:
         raise OperatorError(_sentence(error)) from None
+
+
+def key_problem(key: str) -> str | None:
+    """Why this may be no token key; None if it may."""
+    if not 32 <= len(key.encode()) <= 64:
+        return "must be 32 to 64 bytes long"
+    if len(set(key)) < 12 or any(word in key.lower() for word in PLACEHOLDER_WORDS):
+        return "looks like a placeholder"
+    return None
 
 
 def _is_url(text: str, *schemes: str) -> bool:

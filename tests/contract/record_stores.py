@@ -19,19 +19,26 @@ import pytest
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import RecordStore
 from authsvc.records.migrate import upgrade
+from authsvc.records.oracle_settings import PoolSettings
 
 
 class SqliteDatabase:
     """A file that is not there yet, nor is its folder."""
 
+    in_threads = False
+
     def __init__(self, folder: Path) -> None:
         self.path = folder / "made" / "on-demand" / "records.db"
         self.url = f"sqlite:///{self.path}"
 
+    def store(self, call_timeout_seconds: float = 30.0) -> RecordStore:
+        """A store on this database, not yet open."""
+        return connect_store(self.url, call_timeout_seconds)
+
     @contextlib.asynccontextmanager
     async def opened(self, call_timeout_seconds: float = 30.0) -> AsyncIterator[RecordStore]:
         """A store on this database; several may be open at once."""
-        store = connect_store(self.url, call_timeout_seconds)
+        store = self.store(call_timeout_seconds)
         try:
             await store.open()
             yield store
@@ -69,6 +76,9 @@ OURS = ("clients", "client_tombstones", "tokens", "stream_marks", "store", "leas
 class OracleDatabase:
     """A schema in which nothing of ours is left; everything of earlier tests is dropped first."""
 
+    in_threads = False
+    """Whether stores on it use the driver as thick mode does."""
+
     def __init__(self, folder: Path) -> None:
         self.dsn, self.user, self.password = (os.environ[name] for name in ORACLE_VARIABLES)
         self.url = f"oracle://{self.user}:{self.password}@{self.dsn}"
@@ -76,11 +86,15 @@ class OracleDatabase:
             with contextlib.suppress(oracledb.DatabaseError):
                 self.plain_sql(f"DROP {kind} {name}")
 
+    def store(self, call_timeout_seconds: float = 30.0, **levers: Any) -> RecordStore:
+        """A store on this database with these levers of its pool, not yet open."""
+        return connect_store(self.url, call_timeout_seconds, PoolSettings(in_threads=self.in_threads, **levers))
+
     @contextlib.asynccontextmanager
     async def opened(self, call_timeout_seconds: float = 30.0) -> AsyncIterator[RecordStore]:
         """A store on this database, which is migrated first; several may be open at once."""
         await asyncio.to_thread(self.prepare)
-        store = connect_store(self.url, call_timeout_seconds)
+        store = self.store(call_timeout_seconds)
         try:
             await store.open()
             yield store
@@ -121,6 +135,12 @@ class OracleDatabase:
             return []
 
 
+class OracleDatabaseInThreads(OracleDatabase):
+    """The same, used over the driver's synchronous pool, which is all that there is in thick mode."""
+
+    in_threads = True
+
+
 class OracleFaults:
     """What a stand-in for Oracle is told to do wrong, by the HTTP of its control port."""
 
@@ -149,5 +169,11 @@ class OracleFaults:
 
 NEEDS_ORACLE = pytest.mark.skipif(not all(map(os.environ.get, ORACLE_VARIABLES)), reason=ORACLE_MISSING)
 NEEDS_FAULTS = pytest.mark.skipif(not os.environ.get(ORACLE_FAULTS), reason=f"no Oracle that fails on demand: {ORACLE_FAULTS} is not set")
-DATABASES = [SqliteDatabase, pytest.param(OracleDatabase, marks=[pytest.mark.oracle, NEEDS_ORACLE])]
-"""One class for each kind of database; a kind that needs a server joins when its address is in the environment."""
+ORACLE_WAYS = [
+    pytest.param(way, marks=[pytest.mark.oracle, NEEDS_ORACLE], id=way.__name__) for way in (OracleDatabase, OracleDatabaseInThreads)
+]
+"""One class for each way to call Oracle's driver; they join when there is an Oracle in the environment."""
+DATABASES = [SqliteDatabase, ORACLE_WAYS[0]]
+"""One class for each kind of database, for tests of processes, whose settings decide the way."""
+RECORD_STORES = [SqliteDatabase, *ORACLE_WAYS]
+"""One class for each kind of store."""

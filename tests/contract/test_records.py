@@ -23,8 +23,7 @@ from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, RecordStore
-from authsvc.records.oracle_pool import PoolSettings
-from contract.record_stores import DATABASES, NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults, SqliteDatabase
+from contract.record_stores import NEEDS_FAULTS, ORACLE_WAYS, RECORD_STORES, OracleDatabase, OracleFaults, SqliteDatabase
 
 NOW_MS = 1_790_000_000_123
 DEADLINE_SECONDS = 30.0
@@ -44,7 +43,7 @@ def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
-@pytest.fixture(params=DATABASES)
+@pytest.fixture(params=RECORD_STORES)
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     return request.param(tmp_path)
 
@@ -87,7 +86,7 @@ async def test_open_brings_the_schema_up_to_date_and_keeps_what_is_there(databas
 async def test_what_is_there_is_opened_as_it_is(database: Any) -> None:
     async with database.opened() as store:
         stored = await store.add_client(ALPHA)
-    store = connect_store(database.url, 30)
+    store = database.store()
     schema = await store.open_as_it_is()
     assert schema.found == schema.own
     assert await store.list_clients() == [stored]
@@ -98,7 +97,7 @@ async def test_what_is_there_is_opened_as_it_is(database: Any) -> None:
 
 @awaited
 async def test_what_is_not_there_is_not_made(database: Any, tmp_path: Path) -> None:
-    store = connect_store(database.url, 30)
+    store = database.store()
     with pytest.raises(OperatorError, match="There is no record store") as raised:
         await store.open_as_it_is()
     await store.close()
@@ -110,7 +109,7 @@ async def test_what_is_not_there_is_not_made(database: Any, tmp_path: Path) -> N
 async def test_an_earlier_schema_is_refused_and_stays(database: Any) -> None:
     async with database.opened():
         database.plain_sql("UPDATE alembic_version SET version_num = '0000'")
-    store = connect_store(database.url, 30)
+    store = database.store()
     with pytest.raises(OperatorError, match="0000, older than"):
         await store.open_as_it_is()
     await store.close()
@@ -133,7 +132,7 @@ async def test_a_write_is_tried_and_leaves_nothing(database: Any) -> None:
 async def test_close_is_safe_to_call_twice_and_without_open(database: Any) -> None:
     async with database.opened() as store:
         await store.close()
-    await connect_store(database.url, 30).close()
+    await database.store().close()
 
 
 @awaited
@@ -493,7 +492,7 @@ async def test_any_delivery_of_the_same_events_ends_in_the_same_rows(database: A
     def run() -> None:
         database.prepare()
         with asyncio.Runner() as runner:
-            store = connect_store(database.url, 30)
+            store = database.store()
             runner.run(store.open())
             try:
                 check(runner, store)
@@ -667,16 +666,17 @@ WRITER_PROCESS = """
 import asyncio, itertools, sys
 from authsvc.model import TokenRecord
 from authsvc.records.connect import connect_store
+from authsvc.records.oracle_settings import PoolSettings
 
-async def write_until_killed(url):
-    store = connect_store(url, 30)
+async def write_until_killed(url, *in_threads):
+    store = connect_store(url, 30, PoolSettings(in_threads=bool(in_threads)))
     await store.open()
     for batch in itertools.count():
         names = [(200 * batch + row).to_bytes(20) for row in range(200)]
         await store.write_records([TokenRecord(name, "a", 1, "alpha", 1, "read", 0, expires_ms=batch) for name in names])
         print(batch, flush=True)
 
-asyncio.run(write_until_killed(sys.argv[1]))
+asyncio.run(write_until_killed(*sys.argv[1:]))
 """
 
 
@@ -684,7 +684,8 @@ asyncio.run(write_until_killed(sys.argv[1]))
 @awaited
 async def test_a_killed_process_loses_no_batch_that_returned(database: Any, kill_after_batches: int) -> None:
     database.prepare()
-    command = [sys.executable, "-c", WRITER_PROCESS, database.url]
+    way = ["in threads"] if database.in_threads else []
+    command = [sys.executable, "-c", WRITER_PROCESS, database.url, *way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=CHILD_ENVIRONMENT) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(kill_after_batches)]
@@ -725,12 +726,12 @@ async def test_readers_do_not_wait_for_a_change(database: Any) -> None:
 # Oracle's own
 
 
-@NEEDS_ORACLE
+@pytest.mark.parametrize("way", ORACLE_WAYS)
 @awaited
-async def test_who_waits_for_a_session_is_counted(tmp_path: Path) -> None:
-    database = OracleDatabase(tmp_path)
+async def test_who_waits_for_a_session_is_counted(way: type[OracleDatabase], tmp_path: Path) -> None:
+    database = way(tmp_path)
     database.prepare()
-    store = connect_store(database.url, 30, PoolSettings(max=2, wait_timeout=DEADLINE_SECONDS))
+    store = database.store(max=2, wait_timeout=DEADLINE_SECONDS)
     assert store.connections() == Connections(0, 0, 0, 0)
     await store.open()
     with database.kept_busy():
@@ -742,11 +743,11 @@ async def test_who_waits_for_a_session_is_counted(tmp_path: Path) -> None:
     assert store.connections() == Connections(0, 0, 0, 0)
 
 
-@NEEDS_ORACLE
 @NEEDS_FAULTS
+@pytest.mark.parametrize("way", ORACLE_WAYS)
 @awaited
-async def test_a_session_that_broke_in_use_is_counted(tmp_path: Path) -> None:
-    async with OracleDatabase(tmp_path).opened() as store:
+async def test_a_session_that_broke_in_use_is_counted(way: type[OracleDatabase], tmp_path: Path) -> None:
+    async with way(tmp_path).opened() as store:
         with OracleFaults().on("cut-at-commit", point="after", count=1), pytest.raises(RecordsUnavailable):
             await store.write_records([token(1)])
         assert store.connections().lost == 1

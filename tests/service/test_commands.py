@@ -13,6 +13,7 @@ import subprocess
 import sys
 from base64 import b64encode
 from collections.abc import Iterator
+from ctypes.util import find_library
 from dataclasses import replace
 from hashlib import sha256
 from operator import itemgetter
@@ -271,6 +272,16 @@ def test_a_record_store_that_is_none(command: CommandLine, tmp_path: Path, line:
         sentence = command.refused(*line.split(), records_url=f"sqlite:///{path}")
         assert sentence.startswith(f"The record store {path} cannot be used: ")
     assert text.read_text().startswith("not a database")
+
+
+@pytest.mark.parametrize("line", ["client list", "migrate", "write"])
+def test_thick_mode_without_oracles_client_libraries(command: CommandLine, line: str) -> None:
+    if find_library("clntsh"):
+        pytest.skip("Oracle's client libraries are on this machine")
+    sentence = command.refused(*line.split(), records_url="oracle://app@127.0.0.1:1/S", oracle_thick_mode="true")
+    assert sentence.startswith("AUTH_ORACLE_THICK_MODE is set, but Oracle's client libraries cannot be loaded: install Oracle Instant ")
+    assert "libclntsh" in sentence
+    assert "http" not in sentence
 
 
 @pytest.mark.parametrize("line", ["serve", "token show at_" + "A" * 43])

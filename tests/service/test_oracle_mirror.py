@@ -20,7 +20,7 @@ from authsvc.live.survey import BEAT_MARK, take_survey
 from authsvc.model import StreamMark
 from authsvc.reconcile import Reconciler
 from authsvc.records.oracle import OracleStore
-from authsvc.records.oracle_pool import PoolSettings
+from authsvc.records.oracle_settings import PoolSettings
 from contract.live_parts import connected, redis_client
 from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults
 from servers import DEADLINE_SECONDS, wait_until

@@ -19,11 +19,11 @@ from authsvc.live.keys import POISON, STREAMS
 from authsvc.model import TokenRecord
 from authsvc.records.contract import RecordStore
 from authsvc.records.oracle import OracleStore
-from authsvc.records.oracle_pool import PoolSettings
+from authsvc.records.oracle_settings import PoolSettings
 from authsvc.records.rows import record_values
 from authsvc.writer import Batching, Writer, fold
 from contract.live_parts import redis_client
-from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults
+from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, ORACLE_WAYS, OracleDatabase, OracleFaults
 from servers import DEADLINE_SECONDS, RedisServer
 from service.test_writer import add_all, issued, lives, refused_by_the_store, until
 
@@ -31,10 +31,10 @@ pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
 WRITERS = 4
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> OracleDatabase:
-    """A schema of ours."""
-    database = OracleDatabase(tmp_path_factory.mktemp("oracle"))
+@pytest.fixture(scope="module", params=ORACLE_WAYS)
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> OracleDatabase:
+    """A schema of ours, and the way to call the driver."""
+    database: OracleDatabase = request.param(tmp_path_factory.mktemp("oracle"))
     database.prepare()
     return database
 
@@ -121,8 +121,8 @@ def test_sessions_cut_while_nobody_uses_them_are_replaced_and_forgotten(database
 class WatchedStore(OracleStore):
     """A real store that notes the size of every batch it is handed."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url, PoolSettings())
+    def __init__(self, database: OracleDatabase) -> None:
+        super().__init__(database.url, PoolSettings(in_threads=database.in_threads))
         self.sizes: list[int] = []
 
     async def write_records(self, records: Sequence[TokenRecord]) -> None:
@@ -133,7 +133,7 @@ class WatchedStore(OracleStore):
 def test_one_bad_row_among_two_thousand_is_set_aside_and_the_others_are_stored(database: OracleDatabase, redis_server: RedisServer) -> None:
     good = issued(1999, seed=30)
     place, payload = refused_by_the_store(1 << 159)
-    store = WatchedStore(database.url)
+    store = WatchedStore(database)
 
     async def story() -> list[TokenRecord | None]:
         async with redis_client(redis_server.port) as client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from sqlglot import ErrorLevel, ParseError, exp, parse
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 from authsvc.records import migrate, oracle_sql
 from authsvc.records.oracle_errors import NAME_TAKEN, RACES, REFUSED_ROW, TELL, WAIT, code_of, driver_errors, translated
-from authsvc.records.oracle_pool import SHAPE, Address, Pool, PoolSettings, check_budget, how_to_connect
+from authsvc.records.oracle_settings import SHAPE, Address, PoolSettings, check_budget, how_to_connect
 from authsvc.records.schema import METADATA
 
 FRAGMENTS = {"NOW", "CLIENT_COLUMNS", "RECORD_COLUMNS"}
@@ -254,14 +253,10 @@ def test_pools_that_do_not_fit_are_refused_with_the_sum() -> None:
     assert type(raised.value) is OperatorError, "trying again would not help"
 
 
-def test_thick_mode_is_refused_where_the_driver_has_none() -> None:
-    pool = Pool("oracle://app@db/s", PoolSettings(thick_mode=True))
-    with pytest.raises(OperatorError, match="AUTH_ORACLE_THICK_MODE serves `authsvc migrate` alone"):
-        asyncio.run(pool.acquire())
-
-
-def test_a_folder_without_a_wallet_asks_for_none(tmp_path: Path) -> None:
-    address, settings = Address.parse("oracle://app@alias"), PoolSettings(config_dir=tmp_path)
+@pytest.mark.parametrize(("thick_mode", "file"), [(False, "ewallet.pem"), (True, "cwallet.sso")])
+def test_a_folder_without_the_wallet_of_the_mode_asks_for_none(tmp_path: Path, thick_mode: bool, file: str) -> None:
+    address, settings = Address.parse("oracle://app@alias"), PoolSettings(config_dir=tmp_path, thick_mode=thick_mode)
+    (tmp_path / "sqlnet.ora").write_text("")
     assert how_to_connect(address, settings, None)["wallet_location"] is None
-    (tmp_path / "ewallet.pem").write_text("")
+    (tmp_path / file).write_text("")
     assert how_to_connect(address, settings, None)["wallet_location"] == str(tmp_path)

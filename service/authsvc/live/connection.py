@@ -183,17 +183,16 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             self._fail("a reply that nobody asked for")
             return
-        place = self._waiting[0]
+        place = self._waiting.popleft()
         if isinstance(place, _Batch):
-            self._waiting.popleft()
             self._sent_at = place.sent_at
             self._observe_seconds(monotonic() - place.sent_at)
             # An error in place of the version (LOADING, say) is no version: everyone who depends on it gets 503.
             self._version = reply if isinstance(reply, bytes) else None
             return
-        # A call of several commands keeps the head of the queue until its last reply.
-        if not isinstance(place, CallOfSeveral) or place.missing == 1:
-            self._waiting.popleft()
+        if isinstance(place, CallOfSeveral) and place.missing > 1:
+            # It keeps the head of the queue until its last reply.
+            self._waiting.appendleft(place)
         try:
             again = place.take(reply, self._version)
             if again is not None:

@@ -35,8 +35,8 @@ def decode_token(stored: bytes) -> TokenValue | Tombstone:
     try:
         words = stored.decode("ascii").split(" ", 6)
         mark = words[0]
-        if mark in ("1a", "1o"):
-            _, incarnation, client_id, epoch, issued, ttl, scope = words
+        if mark == "1a" or mark == "1o":
+            mark, incarnation, client_id, epoch, issued, ttl, scope = words
             # Not by the class: that, and its _make, are calls of Python's for each request.
             return tuple.__new__(TokenValue, (mark[1], int(incarnation), client_id, int(epoch), scope, int(issued), int(ttl)))
         if mark in ("1u", "1r"):

@@ -11,7 +11,7 @@ from authsvc.records.sqlite_file import sqlite_path
 from authsvc.settings import Settings
 
 if TYPE_CHECKING:
-    from authsvc.records.oracle_pool import PoolSettings
+    from authsvc.records.oracle_settings import PoolSettings
 
 
 def store_of(settings: Settings, *, call_timeout_seconds: float | None = None) -> RecordStore:
@@ -23,7 +23,7 @@ def pool_of(settings: Settings) -> PoolSettings | None:
     """How Oracle is reached; None for the embedded store."""
     if not settings.records_url.startswith(ORACLE_SCHEME):
         return None
-    from authsvc.records.oracle_pool import PoolSettings
+    from authsvc.records.oracle_settings import PoolSettings
 
     return PoolSettings(
         max=settings.oracle_pool_max,
@@ -49,7 +49,7 @@ def connect_store(records_url: str, call_timeout_seconds: float, pool: PoolSetti
     if records_url.startswith(ORACLE_SCHEME):
         # The driver takes a while to load, and only Oracle needs it.
         from authsvc.records.oracle import OracleStore
-        from authsvc.records.oracle_pool import PoolSettings
+        from authsvc.records.oracle_settings import PoolSettings
 
         return OracleStore(records_url, replace(pool or PoolSettings(), call_timeout=call_timeout_seconds))
     return SqliteStore(sqlite_path(records_url), call_timeout_seconds)

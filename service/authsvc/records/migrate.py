@@ -19,7 +19,7 @@ from authsvc.records.contract import ORACLE_SCHEME
 from authsvc.records.sqlite_file import connect, sqlite_path, translated
 
 if TYPE_CHECKING:
-    from authsvc.records.oracle_pool import PoolSettings
+    from authsvc.records.oracle_settings import PoolSettings
 
 LOCK_SECONDS = 60.0
 """How long one process waits while another migrates."""
@@ -66,7 +66,7 @@ def head() -> str:
 def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
     """Every statement of DDL commits by itself, so a race with another process ends in a name that is taken: then it is waited for."""
     from authsvc.records import oracle_errors
-    from authsvc.records.oracle_pool import Address, PoolSettings, connect_once
+    from authsvc.records.oracle_settings import Address, PoolSettings, connect_once
 
     settings = pool or PoolSettings()
     address = Address.parse(records_url)

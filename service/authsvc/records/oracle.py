@@ -17,8 +17,9 @@ from authsvc.errors import OperatorError, RecordsUnavailable
 from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, SCHEMA_VERSION, ClientExists, ClientMissing, Connections, Schema
 from authsvc.records.oracle_errors import RACES, code_of, driver_errors
-from authsvc.records.oracle_pool import Pool, PoolSettings, check_budget
+from authsvc.records.oracle_pool import Pool
 from authsvc.records.oracle_session import Session
+from authsvc.records.oracle_settings import PoolSettings, check_budget
 from authsvc.records.oracle_sql import (
     CLIENT_TYPES,
     DELETE_CLIENT,

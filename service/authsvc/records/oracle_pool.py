@@ -1,77 +1,29 @@
-"""The pool of sessions with Oracle: its levers by the driver's names, the budget they must fit, and a password that may change."""
+"""The pool of sessions with Oracle: a driver's pool for each password, its counts, and sessions that broke."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import oracledb
 
-from authsvc.errors import OperatorError, RecordsUnavailable
+from authsvc.errors import RecordsUnavailable
 from authsvc.records.contract import Connections
 from authsvc.records.oracle_errors import code_of, driver_errors
-
-SHAPE = "The address of an Oracle database is oracle://USER@HOST:PORT/SERVICE, or oracle://USER@ALIAS for a name in tnsnames.ora."
-
-
-@dataclass(frozen=True)
-class PoolSettings:
-    """The levers, in seconds, by the names that `oracledb.create_pool` has for them (https://python-oracledb.readthedocs.io)."""
-
-    max: int = 4
-    min: int = 1
-    max_lifetime_session: int = 1800
-    timeout: int = 300
-    """Idle sessions are closed after this."""
-    wait_timeout: float = 5.0
-    """Longest wait for a session of the pool."""
-    ping_interval: int = 30
-    stmtcachesize: int = 40
-    call_timeout: float = 30.0
-    password: str | None = None
-    password_file: Path | None = None
-    config_dir: Path | None = None
-    """Holds tnsnames.ora and the wallet (TNS_ADMIN)."""
-    wallet_password: str | None = None
-    session_limit: int | None = None
-    session_reserve: int = 10
-    writers: int = 1
-    thick_mode: bool = False
+from authsvc.records.oracle_settings import Address, PoolSettings, how_to_connect, load_client_libraries, read_password
+from authsvc.records.oracle_threads import ThreadedPool
 
 
-@dataclass(frozen=True)
-class Address:
-    """Which database, as whom."""
+@dataclass(eq=False)
+class _Made:
+    """A pool of the driver's, and the password that it was made with. One that was replaced is closed by who leaves it last."""
 
-    user: str
-    dsn: str
+    pool: Any
     password: str | None
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Read `oracle://USER[:PASSWORD]@DSN`; OperatorError if it is none."""
-        try:
-            parts = urlsplit(url)
-            dsn = parts.netloc.rpartition("@")[2] + parts.path
-        except ValueError as error:
-            raise OperatorError(SHAPE) from error
-        if parts.scheme != "oracle" or not parts.username or not dsn or parts.query or parts.fragment:
-            raise OperatorError(SHAPE)
-        return cls(unquote(parts.username), dsn, unquote(parts.password) if parts.password else None)
-
-
-def check_budget(settings: PoolSettings, limit: int | None, whose: str) -> None:
-    """OperatorError with the sum written out when the pools of all writers do not fit into this limit."""
-    needed = settings.writers * settings.max + settings.session_reserve
-    if limit is not None and needed > limit:
-        raise OperatorError(
-            f"{settings.writers} writers x {settings.max} sessions + {settings.session_reserve} in reserve = {needed} sessions, but"
-            f" {whose} allows {limit}: lower AUTH_ORACLE_POOL_MAX, AUTH_ORACLE_WRITERS or AUTH_ORACLE_SESSION_RESERVE, or raise the limit."
-        )
+    users: int = 0
+    """Those who have one of its sessions, or wait for one."""
 
 
 class Pool:
@@ -80,8 +32,9 @@ class Pool:
     def __init__(self, url: str, settings: PoolSettings) -> None:
         self._address = Address.parse(url)
         self._settings = settings
-        self._pool: Any = None
-        self._password: str | None = None
+        self._made: _Made | None = None
+        self._homes: dict[Any, _Made] = {}
+        """Where each session that is used came from."""
         self._waiting = 0
         self._used = 0
         self._unused = asyncio.Event()
@@ -96,7 +49,8 @@ class Pool:
 
     def connections(self) -> Connections:
         """How many sessions there are, and how many of them nobody uses."""
-        opened, busy = (0, 0) if self._pool is None else (self._pool.opened, self._pool.busy)
+        pools = [made.pool for made in {self._made, *self._homes.values()} if made is not None]
+        opened, busy = (sum(pool.opened for pool in pools), sum(pool.busy for pool in pools))
         return Connections(opened, opened - busy, self._waiting, self.lost)
 
     async def acquire(self) -> Any:
@@ -110,25 +64,31 @@ class Pool:
             raise
 
     async def _acquired(self) -> Any:
+        made = self._made = self._made or self._make()
         try:
-            return await self._acquire()
+            return await self._session_of(made)
         except oracledb.Error as error:
-            if code_of(error) != "ORA-01017" or self._read_password() == self._password:
+            replaced = made is not self._made
+            if code_of(error) != "ORA-01017" or (not replaced and self._read_password() == made.password):
                 with driver_errors(self.where):
                     raise
-        await self._disconnect()
+        if not replaced:
+            await self._disconnect()
         with driver_errors(self.where):
-            return await self._acquire()
+            made = self._made = self._made or self._make()
+            return await self._session_of(made)
 
     async def release(self, session: Any, *, broken: bool) -> None:
         """Give a session back, or drop one that cannot be trusted any more."""
-        self._not_used()
-        if self._pool is None:
-            return
-        if broken:
-            await self._drop(self._pool, session)
-        else:
-            await _quietly(lambda: self._pool.release(session))
+        made = self._homes.pop(session)
+        try:
+            if broken:
+                await self._drop(made.pool, session)
+            else:
+                await _quietly(lambda: made.pool.release(session))
+            await self._leave(made)
+        finally:
+            self._not_used()
 
     async def close(self) -> None:
         """Close every session, when the transactions under way are over; each of their calls has its timeout."""
@@ -141,14 +101,29 @@ class Pool:
             self._unused.set()
 
     async def _disconnect(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await _quietly(lambda: pool.close(force=True))
+        made, self._made = self._made, None
+        if made is not None:
+            await self._close_if_left(made)
 
-    async def _acquire(self) -> Any:
-        if self._pool is None:
-            self._pool = self._make()
-        pool = self._pool
+    async def _leave(self, made: _Made) -> None:
+        made.users -= 1
+        await self._close_if_left(made)
+
+    async def _close_if_left(self, made: _Made) -> None:
+        if made is not self._made and made.users == 0:
+            await _quietly(lambda: made.pool.close(force=True))
+
+    async def _session_of(self, made: _Made) -> Any:
+        made.users += 1
+        try:
+            session = await self._healthy_session_of(made.pool)
+        except BaseException:
+            await self._leave(made)
+            raise
+        self._homes[session] = made
+        return session
+
+    async def _healthy_session_of(self, pool: Any) -> Any:
         # As many as there may be, and one that is new.
         for _ in range(self._settings.max + 1):
             self._waiting += 1
@@ -169,15 +144,12 @@ class Pool:
         leave = pool.drop if session.is_healthy() else pool.release
         await _quietly(lambda: leave(session))
 
-    def _make(self) -> Any:
-        settings = self._settings
-        if settings.thick_mode:
-            raise OperatorError(
-                "AUTH_ORACLE_THICK_MODE serves `authsvc migrate` alone so far: the driver's asyncio exists in thin mode only."
-            )
-        self._password = self._read_password()
-        return oracledb.create_pool_async(
-            **how_to_connect(self._address, settings, self._password),
+    def _make(self) -> _Made:
+        settings, password = self._settings, self._read_password()
+        load_client_libraries(settings)
+        create = ThreadedPool if settings.thick_mode or settings.in_threads else oracledb.create_pool_async
+        pool = create(
+            **how_to_connect(self._address, settings, password),
             min=settings.min,
             max=settings.max,
             increment=1,
@@ -188,48 +160,10 @@ class Pool:
             ping_interval=settings.ping_interval,
             stmtcachesize=settings.stmtcachesize,
         )
+        return _Made(pool, password)
 
     def _read_password(self) -> str | None:
-        return _password(self._address, self._settings)
-
-
-def connect_once(address: Address, settings: PoolSettings) -> oracledb.Connection:
-    """One session outside any pool, for a command that ends."""
-    _use_client_libraries(settings)
-    return oracledb.connect(**how_to_connect(address, settings, _password(address, settings)))
-
-
-def _use_client_libraries(settings: PoolSettings) -> None:
-    if settings.thick_mode and oracledb.is_thin_mode():
-        try:
-            oracledb.init_oracle_client(config_dir=str(settings.config_dir) if settings.config_dir else None)
-        except oracledb.Error as error:
-            raise OperatorError(f"AUTH_ORACLE_THICK_MODE is set, but Oracle's client libraries cannot be loaded: {error}") from error
-
-
-def how_to_connect(address: Address, settings: PoolSettings, password: str | None) -> dict[str, Any]:
-    """What the driver is told of the way to the database. A wallet is looked for only where one is."""
-    folder = str(settings.config_dir) if settings.config_dir else None
-    wallet = settings.config_dir is not None and (settings.config_dir / "ewallet.pem").exists()
-    return {
-        "user": address.user,
-        "password": password,
-        "dsn": address.dsn,
-        "tcp_connect_timeout": settings.wait_timeout,
-        "config_dir": folder,
-        "wallet_location": folder if wallet else None,
-        "wallet_password": settings.wallet_password,
-    }
-
-
-def _password(address: Address, settings: PoolSettings) -> str | None:
-    file = settings.password_file
-    if file is None:
-        return settings.password or address.password
-    try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise OperatorError(f"AUTH_RECORDS_PASSWORD_FILE {file} cannot be read: {error.strerror}.") from error
+        return read_password(self._address, self._settings)
 
 
 async def _quietly(step: Callable[[], Any]) -> None:

@@ -1,0 +1,231 @@
+"""The pool of sessions with Oracle, over both ways to call the driver: none to be had, calls that are cancelled, passwords."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from authsvc.errors import OperatorError, RecordsUnavailable
+from authsvc.records.contract import Connections
+from authsvc.records.oracle_pool import Pool
+from authsvc.records.oracle_session import Session
+from authsvc.records.oracle_settings import PoolSettings
+from contract.live_parts import until
+from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, ORACLE_WAYS, OracleDatabase, OracleFaults
+from servers import TcpProxy, wait_until
+from service.deployment import SpoilingProxy
+
+pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
+ONE = "SELECT 1 FROM dual"
+SLOW_MS = 500
+
+
+@pytest.fixture(params=ORACLE_WAYS)
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> OracleDatabase:
+    """A database, and the way to call the driver."""
+    made: OracleDatabase = request.param(tmp_path)
+    return made
+
+
+@pytest.fixture
+def faults() -> Iterator[OracleFaults]:
+    """The database's troubles, over at the end."""
+    faults = OracleFaults()
+    yield faults
+    faults.clear()
+
+
+@contextlib.asynccontextmanager
+async def opened(database: OracleDatabase, url: str = "", **levers: object) -> AsyncIterator[Pool]:
+    settings = replace(PoolSettings(in_threads=database.in_threads), **levers)  # type: ignore[arg-type]
+    pool = Pool(url or database.url, settings)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@contextlib.asynccontextmanager
+async def session_of(pool: Pool) -> AsyncIterator[Session]:
+    connection = await pool.acquire()
+    try:
+        yield Session(connection, pool.where)
+    finally:
+        await pool.release(connection, broken=False)
+
+
+def port_of(database: OracleDatabase) -> int:
+    """The database's port, for a proxy on this machine."""
+    address = re.fullmatch(r"127\.0\.0\.1:(\d+)/\S+", database.dsn)
+    assert address is not None, f"a proxy leads to loopback only, not to {database.dsn}"
+    return int(address[1])
+
+
+def through(database: OracleDatabase, port: int) -> str:
+    """The database's URL by way of a proxy."""
+    return f"oracle://{database.user}:{database.password}@127.0.0.1:{port}/{database.dsn.partition('/')[2]}"
+
+
+def driver_threads() -> int:
+    """Threads in which the driver is called."""
+    return sum(thread.name.startswith("oracle_") for thread in threading.enumerate())
+
+
+# Sessions and threads
+
+
+def test_who_gets_no_session_in_time_is_told_so(database: OracleDatabase) -> None:
+    async def story() -> None:
+        async with opened(database, max=1, wait_timeout=0.2) as pool:
+            async with session_of(pool):
+                with pytest.raises(RecordsUnavailable, match=r" gave no session of the pool in time \(DPY-4005\)\."):
+                    await pool.acquire()
+            async with session_of(pool) as session:
+                assert await session.rows(ONE) == [(1,)]
+
+    asyncio.run(story())
+
+
+def test_there_are_as_many_threads_as_sessions_and_none_when_the_pool_is_closed(database: OracleDatabase) -> None:
+    most, kept = 0, []
+
+    async def story() -> None:
+        async with opened(database, max=3) as pool:
+
+            async def ask() -> None:
+                nonlocal most
+                async with session_of(pool) as session:
+                    assert await session.rows(ONE) == [(1,)]
+                    most = max(most, driver_threads())
+                    # Of a pool that nobody sees any more they would end by themselves.
+                    kept.append(pool._made)
+
+            await asyncio.gather(*(ask() for _ in range(30)))
+            assert pool.connections().open <= 3
+
+    asyncio.run(story())
+    assert most == (3 if database.in_threads else 0)
+    wait_until(lambda: driver_threads() == 0, "the threads end")
+
+
+# Calls that are cancelled
+
+
+@NEEDS_FAULTS
+def test_the_loop_goes_on_while_a_session_waits_and_while_it_is_given_up(database: OracleDatabase, faults: OracleFaults) -> None:
+    """The call of a thread cannot be taken back: it is waited for, and nobody meets it on its session."""
+    gaps: list[float] = []
+
+    async def tick() -> None:
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - began)
+
+    async def story() -> None:
+        async with opened(database) as pool, session_of(pool) as session:
+            assert await session.rows(ONE) == [(1,)]
+            ticking = asyncio.create_task(tick())
+            known = faults.ask("stats")["round_trips"]
+            with faults.on("latency", ms=SLOW_MS):
+                asking = asyncio.create_task(session.rows("SELECT 2 FROM dual"))
+                await until(lambda: faults.ask("stats")["round_trips"] > known, "the database is asked")
+                gaps.clear()
+                asking.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asking
+                ticking.cancel()
+            if database.in_threads:
+                assert await session.rows(ONE) == [(1,)]
+
+    asyncio.run(story())
+    assert max(gaps) < SLOW_MS / 2000
+
+
+class HoldingProxy(TcpProxy):
+    """A way to the database on which nothing gets through before `going`."""
+
+    def __init__(self, target_port: int) -> None:
+        self.going = threading.Event()
+        self.connections = 0
+        super().__init__(target_port)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:  # type: ignore[override] # the event is this proxy's own
+        self.connections += 1
+        self.going.wait()
+        super()._pump(source, sink)
+
+
+def test_a_session_that_its_caller_waits_for_no_more_goes_back(database: OracleDatabase) -> None:
+    proxy = HoldingProxy(port_of(database))
+
+    async def story() -> None:
+        async with opened(database, through(database, proxy.port), max=1) as pool:
+            acquiring = asyncio.create_task(pool.acquire())
+            await until(lambda: proxy.connections, "it connects")
+            acquiring.cancel()
+            await asyncio.sleep(0)
+            proxy.going.set()
+            with pytest.raises(asyncio.CancelledError):
+                await acquiring
+            async with session_of(pool) as session:
+                assert await session.rows(ONE) == [(1,)]
+            assert pool.connections() == Connections(open=1, idle=1, waiting=0, lost=0)
+
+    try:
+        asyncio.run(story())
+    finally:
+        proxy.going.set()
+        proxy.cut()
+
+
+# A password that changes
+
+
+@pytest.fixture
+def proxy(database: OracleDatabase) -> Iterator[SpoilingProxy]:
+    """A way to the database on which a right password can be made a wrong one."""
+    proxy = SpoilingProxy(port_of(database))
+    yield proxy
+    proxy.close()
+
+
+@NEEDS_FAULTS
+def test_a_session_of_before_the_password_changed_is_used_to_its_end_and_then_closed(
+    database: OracleDatabase, proxy: SpoilingProxy, faults: OracleFaults, tmp_path: Path
+) -> None:
+    file = tmp_path / "password"
+    file.write_text(database.password)
+
+    async def story() -> None:
+        before = faults.ask("stats")["sessions_open"]
+        async with opened(database, through(database, proxy.port), max=2, password_file=file) as pool:
+            async with session_of(pool) as old:
+                assert await old.rows(ONE) == [(1,)]
+                file.write_text("not-the-password")
+                proxy.spoils = True
+                # Refused with the old one, and with what the file says now.
+                with pytest.raises(OperatorError, match="ORA-01017"):
+                    await pool.acquire()
+                proxy.spoils = False
+                file.write_text(database.password)
+                async with session_of(pool) as new:
+                    assert await new.rows(ONE) == [(1,)]
+                    assert await old.rows(ONE) == [(1,)], "what is under way goes on"
+                    assert pool.connections().open == 2
+                assert pool.connections() == Connections(open=2, idle=1, waiting=0, lost=0)
+            await until(lambda: faults.ask("stats")["sessions_open"] == before + 1, "the old session is closed, the new one kept")
+            assert pool.connections() == Connections(open=1, idle=1, waiting=0, lost=0)
+            async with session_of(pool) as session:
+                assert await session.rows(ONE) == [(1,)]
+
+    asyncio.run(story())
