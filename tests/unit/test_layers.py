@@ -52,7 +52,6 @@ DRIVERS = {
     "uvicorn": ("authsvc.http", "authsvc.commands"),
     "uvicorn_worker": ("authsvc.http", "authsvc.commands"),
     "gunicorn": ("authsvc.http", "authsvc.commands"),
-    "kubernetes": ("authsvc.commands",),
 }
 CATCHES_REDIS_ERROR = {
     "authsvc.clients": "a change that is stored goes on being mirrored while Redis is out of reach",

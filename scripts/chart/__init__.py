@@ -1,1 +1,0 @@
-"""The chart's values: one typed model, and what is written from it."""
