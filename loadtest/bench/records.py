@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
@@ -70,7 +71,7 @@ async def _embedded(folder: Path) -> AsyncIterator[Subject]:
 async def _oracle() -> AsyncIterator[Subject]:
     dsn, user, password = (os.environ[name] for name in ORACLE_VARIABLES)
     url = f"oracle://{user}:{password}@{dsn}"
-    upgrade(url)
+    await asyncio.to_thread(upgrade, url)
     store = connect_store(url, 30)
     try:
         await store.open()

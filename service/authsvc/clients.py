@@ -200,6 +200,26 @@ class _MirrorAhead(Exception):
     """The mirror holds what the record store never had."""
 
 
+async def seed(store: RecordStore, clients: Iterable[Client]) -> list[str]:
+    """Make the record store have these clients as they are here, and return the ids of those that it had not, or had otherwise.
+
+    No token of a client that was there ends. Nothing is mirrored: that is the next pass of the writer, which alone seeds.
+    """
+    wanted = {client.id: check_client(client) for client in clients}
+    held = {client.id: client for client in await store.read_clients(wanted) if isinstance(client, Client)}
+    differing = [client for client in wanted.values() if client.id not in held or held[client.id] != _seeded(client)(held[client.id])]
+    for client in differing:
+        try:
+            await store.add_client(client)
+        except ClientExists:
+            await store.change_client(client.id, _seeded(client))
+    return [client.id for client in differing]
+
+
+def _seeded(client: Client) -> Callable[[Client], Client]:
+    return lambda held: replace(client, epoch=held.epoch, revision=held.revision)
+
+
 def _replacement(client: Client) -> Callable[[Client], Client]:
     return lambda held: replace(client, epoch=NEW_EPOCH)
 

@@ -126,6 +126,11 @@ class Settings(BaseSettings):
     mirror_interval_seconds: float = Field(
         2.0, gt=0, le=9, description="How often the writer compares the clients of the record store with their mirror in Redis."
     )
+    clients_file: Path | None = Field(
+        None,
+        description="File with clients as `authsvc client export` prints them: the writer adds those that are missing and changes those "
+        "that differ, at its start and whenever the file changed; their tokens go on. See docs/design.md.",
+    )
     retention_days: float = Field(90.0, gt=0, description="Records are kept this long after their token expired.")
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 

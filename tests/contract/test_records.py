@@ -683,7 +683,7 @@ asyncio.run(write_until_killed(*sys.argv[1:]))
 @pytest.mark.parametrize("kill_after_batches", [1, 25])
 @awaited
 async def test_a_killed_process_loses_no_batch_that_returned(database: Any, kill_after_batches: int) -> None:
-    database.prepare()
+    await asyncio.to_thread(database.prepare)
     way = ["in threads"] if database.in_threads else []
     command = [sys.executable, "-c", WRITER_PROCESS, database.url, *way]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=CHILD_ENVIRONMENT) as process:
@@ -730,7 +730,7 @@ async def test_readers_do_not_wait_for_a_change(database: Any) -> None:
 @awaited
 async def test_who_waits_for_a_session_is_counted(way: type[OracleDatabase], tmp_path: Path) -> None:
     database = way(tmp_path)
-    database.prepare()
+    await asyncio.to_thread(database.prepare)
     store = database.store(max=2, wait_timeout=DEADLINE_SECONDS)
     assert store.connections() == Connections(0, 0, 0, 0)
     await store.open()

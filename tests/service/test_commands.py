@@ -40,7 +40,7 @@ from service.one_instance import GRANT, OneInstance, basic, bearer
 from service.wire import Answer
 
 COMMANDS = {
-    "serve", "write", "migrate", "check", "writer status", "token show", "token revoke", "token search", "token export",
+    "serve", "write", "migrate", "check", "secrets", "trial", "writer status", "token show", "token revoke", "token search", "token export",
     *(f"client {name}" for name in (
         "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",
     )),
@@ -186,7 +186,7 @@ def test_help_says_what_a_command_does_and_what_each_option_is(command: CommandL
     assert sentence.endswith((".", "`"))
     for parameter in described.params:
         assert parameter.help, f"{parameter.name} is not explained"
-        assert parameter.name in ("client_id", "token", "file") or parameter.opts[0] in text
+        assert parameter.name in ("client_id", "token", "file", "name", "entries") or parameter.opts[0] in text
 
 
 def test_help_of_groups_lists_what_is_in_them(command: CommandLine) -> None:
@@ -210,6 +210,7 @@ def test_the_version_is_printed_by_a_real_start(command: CommandLine) -> None:
         "client add a --scope r --access-ttl-seconds soon", "client list --yaml", "token show", "token show a b", "migrate --dry",
         "client import", "writer status now", "serve --port 1", "token search", "token search --client",
         "token search --client a --limit 0", "token search --client a --since yesterday", "token export --since 5", "token export a",
+        "secrets", "secrets name", "secrets name no/entry", "secrets name entry --label key", "secrets name entry --label =value",
     ],
 )  # fmt: skip
 def test_wrong_usage_exits_2_and_says_what_is_wrong(command: CommandLine, line: str) -> None:
@@ -288,6 +289,27 @@ def test_thick_mode_without_oracles_client_libraries(command: CommandLine, line:
 def test_a_missing_key(command: CommandLine, line: str) -> None:
     sentence = "AUTH_TOKEN_KEY (or AUTH_TOKEN_KEY_FILE) is not set: every instance needs the same key."
     assert command.refused(*line.split(), without="AUTH_TOKEN_KEY") == sentence
+
+
+@pytest.mark.parametrize("content", [None, "{[", "a: b", "\x00"])
+def test_a_cluster_that_cannot_be_found(command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None) -> None:
+    file = tmp_path / "kubeconfig"
+    if content is not None:
+        file.write_text(content)
+    monkeypatch.setitem(command.environ, "KUBECONFIG", str(file))
+    sentence = command.refused("secrets", "name", "entry")
+    assert sentence.startswith("There is no cluster: run in a pod with its service account's token, or set KUBECONFIG (")
+
+
+def test_a_cluster_that_does_not_answer(command: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = {"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}], "users": [{"name": "u", "user": {}}]}
+    contexts = [{"name": "x", "context": {"cluster": "c", "user": "u", "namespace": "n"}}]
+    file = tmp_path / "kubeconfig"
+    file.write_text(json.dumps({**entry, "contexts": contexts, "current-context": "x"}))
+    monkeypatch.setitem(command.environ, "KUBECONFIG", str(file))
+    sentence = command.refused("secrets", "name", "entry")
+    assert sentence.startswith("The cluster at https://127.0.0.1:1 does not answer: ")
+    assert "Connection refused" in sentence
 
 
 @pytest.mark.parametrize("line", ["serve", "write", "migrate", "client list", f"token show {UNKNOWN_JTI}", "writer status"])
@@ -905,11 +927,14 @@ def test_status_tells_programs_and_people_the_same(service: Service, command: Co
     )
     version = status.pop("version")
     assert re.fullmatch(r"\d+-[0-9a-f]{8}:\d+", version)
-    assert status == {"backlog_entries": 0, "backlog_age_seconds": 0.0, "newer_entries": 0, "poison_entries": 0, "poison": []}
+    assert status == {
+        "backlog_entries": 0, "backlog_age_seconds": 0.0, "newer_entries": 0, "errors": [], "poison_entries": 0, "poison": [],
+    }  # fmt: skip
     assert command.good("writer", "status").splitlines() == [
         "backlog:   0 entries, the oldest 0.0 s old",
         "newer:     0 of the oldest entries wait for a writer of a newer release",
         f"mirror:    {version}",
+        "errors:    0 writers are kept from their work",
         "poison:    0 entries set aside",
     ]
 

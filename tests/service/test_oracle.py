@@ -123,6 +123,7 @@ def test_tokens_live_on_while_no_session_can_be_had(
             wait_until(lambda: service.waiting_entries() > waiting + 20, "the backlog grows")
             status = run_json(service.environ, "writer", "status")
             assert status["backlog_entries"] > waiting
+            wait_until(lambda: sentence in str(run_json(service.environ, "writer", "status")["errors"]), "the command tells why")
             assert not load.ledger.lost
         service.writer.wait_ready()
         load.go_on()

@@ -248,7 +248,7 @@ def test_check_tells_of_a_password_that_is_refused(commands: CommandLine, tmp_pa
     file.write_text("quite another one")
     found = _records(commands, records_password_file=str(file))
     assert found["state"] == "failure"
-    assert "correct AUTH_RECORDS_URL and AUTH_RECORDS_PASSWORD" in found["sentence"]
+    assert found["sentence"].endswith("correct AUTH_RECORDS_URL and AUTH_RECORDS_PASSWORD or its file. (ORA-01017)")
     assert "quite another one" not in found["sentence"]
 
 

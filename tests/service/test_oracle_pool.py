@@ -21,7 +21,7 @@ from authsvc.records.oracle_session import Session
 from authsvc.records.oracle_settings import PoolSettings
 from contract.live_parts import until
 from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, ORACLE_WAYS, OracleDatabase, OracleFaults
-from servers import TcpProxy, wait_until
+from servers import DEADLINE_SECONDS, TcpProxy, wait_until
 from service.deployment import SpoilingProxy
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
@@ -152,7 +152,7 @@ def test_the_loop_goes_on_while_a_session_waits_and_while_it_is_given_up(databas
 
 
 class HoldingProxy(TcpProxy):
-    """A way to the database on which nothing gets through before `going`."""
+    """A way to the database on which nothing gets through before the `going` that it had when it connected."""
 
     def __init__(self, target_port: int) -> None:
         self.going = threading.Event()
@@ -160,8 +160,9 @@ class HoldingProxy(TcpProxy):
         super().__init__(target_port)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:  # type: ignore[override] # the event is this proxy's own
+        going = self.going
         self.connections += 1
-        self.going.wait()
+        going.wait()
         super()._pump(source, sink)
 
 
@@ -185,6 +186,37 @@ def test_a_session_that_its_caller_waits_for_no_more_goes_back(database: OracleD
         asyncio.run(story())
     finally:
         proxy.going.set()
+        proxy.cut()
+
+
+def test_a_pool_whose_database_says_nothing_for_ever_is_replaced_and_closed(tmp_path: Path) -> None:
+    """The driver opens one session after the other, and has no timeout for a logon. In threads that is the client libraries' affair."""
+    database = OracleDatabase(tmp_path)
+    proxy = HoldingProxy(port_of(database))
+    held = proxy.going
+
+    async def story() -> None:
+        async with opened(database, through(database, proxy.port), wait_timeout=0.2, call_timeout=0.5) as pool:
+            with pytest.raises(RecordsUnavailable, match="DPY-4005"):
+                await pool.acquire()
+            proxy.going = threading.Event()
+            proxy.going.set()
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while True:
+                with contextlib.suppress(RecordsUnavailable):
+                    async with session_of(pool) as session:
+                        assert await session.rows(ONE) == [(1,)]
+                        break
+                assert time.monotonic() < deadline, "no session is to be had"
+            proxy.going = held
+        async with opened(database, through(database, proxy.port), wait_timeout=0.2) as pool:
+            with pytest.raises(RecordsUnavailable, match="DPY-4005"):
+                await pool.acquire()
+
+    try:
+        asyncio.run(story())
+    finally:
+        held.set()
         proxy.cut()
 
 

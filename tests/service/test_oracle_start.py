@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -105,6 +106,13 @@ def test_a_writer_does_not_make_the_schema(database: OracleDatabase) -> None:
     for table in OURS:
         with pytest.raises(oracledb.DatabaseError, match="ORA-00942"):
             database.plain_sql(f"SELECT * FROM {table}")
+
+
+def test_a_database_that_says_nothing_is_not_waited_for_for_ever(commands: CommandLine, database: OracleDatabase) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"oracle://{database.user}@127.0.0.1:{silent.getsockname()[1]}/S"
+        said = commands.refused("migrate", records_url=url, oracle_wait_timeout_seconds="0.3")
+    assert said.endswith(" gave no session of the pool in time (DPY-4005).")
 
 
 # Starts that are refused

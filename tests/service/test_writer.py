@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import random
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from authsvc.records.migrate import upgrade
 from authsvc.records.sqlite import SqliteStore
 from authsvc.writer import POLL_SECONDS, Batching, Writer
 from contract.live_parts import answer, connected, redis_client
-from servers import DEADLINE_SECONDS, RedisServer, ServiceProcess, run_json, running, wait_until
+from servers import DEADLINE_SECONDS, RedisServer, ServiceProcess, run_command, run_json, running, wait_until
 from service.wire import ask
 
 Row = tuple[Any, ...]
@@ -703,6 +705,32 @@ def test_a_locked_store_holds_everything_up_says_so_and_loses_nothing(quick: Run
     assert_written(quick.path, History(rows=before) + lots[0] + lots[1] + lots[2])
     quick.process.wait_ready()
     wait_until(lambda: metrics(quick.process)["record_backlog_entries"] == 0, "the backlog is exported")
+
+
+def test_status_tells_what_each_writer_complains_of_until_it_can_write_again(quick: Running, tmp_path: Path) -> None:
+    def errors() -> dict[str, str]:
+        status = run_json(quick.process.environ, "writer", "status")
+        for found in status["errors"]:
+            assert abs(datetime.fromisoformat(found["at"]).timestamp() - time.time()) < DEADLINE_SECONDS
+        return {found["writer"].split("-")[-2]: found["error"] for found in status["errors"]}
+
+    wait_until(lambda: errors() == {}, "nobody complains")
+    before, history = {row[0]: row for row in written(quick.path)}, lives(30, seed=76)
+    second = ServiceProcess(tmp_path, "write", redis_url=quick.redis.url, records_url=f"sqlite:///{quick.path}", **QUICK)
+    both = {str(process.pid) for process in (quick.process.process, second.start().process)}
+    with running(second):
+        second.wait_ready()
+        with locked(quick.path):
+            add_all(quick.redis, history)
+            wait_until(lambda: errors().keys() == both, "both complain")
+            assert all("busy" in sentence and str(quick.path) in sentence for sentence in errors().values())
+            shown = run_command(quick.process.environ, "writer", "status").stdout
+            assert re.search(r"^errors: +2 writers .*\n  \d{4}-\S+  \S+  \S.*busy", shown, re.MULTILINE), shown
+            second.stop()
+            assert errors().keys() == {str(quick.process.process.pid)}, "who has gone complains no more"
+    wait_until(lambda: errors() == {}, "nobody complains")
+    wait_until(lambda: waiting(quick.redis) == 0, "the streams are empty")
+    assert_written(quick.path, History(rows=before) + history)
 
 
 def test_a_store_that_takes_no_records_makes_the_writer_unready(quick: Running) -> None:

@@ -16,10 +16,12 @@ from authsvc.live.forms import (
     decode_client,
     decode_event,
     decode_token,
+    decode_trouble,
     encode_change,
     encode_client,
     encode_event,
     encode_token,
+    encode_trouble,
 )
 from authsvc.model import Client, DeletedClient, Event, Secret, TokenEvent, TokenValue, Tombstone
 
@@ -72,18 +74,26 @@ EVENTS: dict[bytes, TokenEvent] = {
     ),
 }
 CHANGES: dict[bytes, str] = {b"1orders": "orders", b"1billing.v2_x-y": "billing.v2_x-y"}
+TROUBLES: dict[bytes, tuple[int, str]] = {
+    "11790000000123 records: The record store é cannot be reached.".encode(): (
+        1_790_000_000_123,
+        "records: The record store é cannot be reached.",
+    )
+}
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
     "token": decode_token,
     "event": decode_event,
     "client": lambda stored: decode_client("orders", stored),
     "change": decode_change,
+    "trouble": decode_trouble,
 }
 GOLDEN: dict[str, list[bytes]] = {
     "token": [*TOKENS, *TOMBSTONES],
     "event": [*EVENTS],
     "client": [*CLIENTS],
     "change": [*CHANGES],
+    "trouble": [*TROUBLES],
 }
 FORMS = [(form, stored) for form, fixtures in GOLDEN.items() for stored in fixtures]
 
@@ -120,6 +130,12 @@ def test_a_stream_entry_keeps_its_form(stored: bytes) -> None:
 def test_a_change_log_entry_keeps_its_form(stored: bytes) -> None:
     assert decode_change(stored) == CHANGES[stored]
     assert encode_change(CHANGES[stored]) == stored
+
+
+@pytest.mark.parametrize("stored", TROUBLES)
+def test_a_trouble_keeps_its_form(stored: bytes) -> None:
+    assert decode_trouble(stored) == TROUBLES[stored]
+    assert encode_trouble(*TROUBLES[stored]) == stored
 
 
 def test_the_fixtures_show_every_kind_event_and_state() -> None:
@@ -248,6 +264,11 @@ TOKEN = b"1a 12 orders 345 1790000000 3600 read"
         ("client", b"1 41 e 17 3600 120 AAEC@1 r\xe9ad"),
         ("change", b"1\xff"),
         ("change", "1é".encode()),
+        ("trouble", b"1"),
+        ("trouble", b"11790000000123"),
+        ("trouble", b"1now out of reach"),
+        ("trouble", b"1 out of reach"),
+        ("trouble", b"1" + b"9" * 15 + b" out of reach"),
     ],
 )
 def test_a_spoilt_form_is_malformed(form: str, stored: bytes) -> None:

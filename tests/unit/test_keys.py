@@ -29,7 +29,7 @@ def test_the_tags_are_frozen() -> None:
     assert TAGS == (b"u0", b"qp", b"dj", b"wz", b"d2", b"pv", b"uh", b"iy", b"ly", b"h9", b"uv", b"q6", b"9s", b"qn", b"dt", b"ha")
     assert (STREAMS[0], VERSIONS[1], POISON[15]) == (b"{u0}stream", b"{qp}version", b"{ha}poison")
     assert (CLIENTS, LOG, BUILD, STORE, HOME_VERSION) == (b"{u0}clients", b"{u0}log", b"{u0}build", b"{u0}store", b"{u0}version")
-    assert keys.GROUP == b"writers"
+    assert (keys.TROUBLES, keys.GROUP) == (b"{u0}troubles", b"writers")
 
 
 @pytest.mark.parametrize("masters", [1, 2, 3, 4, 6, 8, 16])

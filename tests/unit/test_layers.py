@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from servers import service_environ
 
 ROOT = Path(__file__).parents[2] / "service"
 LONGEST_MODULE_LINES = 300
@@ -52,6 +56,7 @@ DRIVERS = {
     "uvicorn": ("authsvc.http", "authsvc.commands"),
     "uvicorn_worker": ("authsvc.http", "authsvc.commands"),
     "gunicorn": ("authsvc.http", "authsvc.commands"),
+    "kubernetes": ("authsvc.commands",),
 }
 CATCHES_REDIS_ERROR = {
     "authsvc.clients": "a change that is stored goes on being mirrored while Redis is out of reach",
@@ -151,6 +156,11 @@ def test_a_driver_is_imported_only_where_it_belongs(module: str) -> None:
             continue
         assert imported == "redis.exceptions.RedisError", f"{module} imports {imported}, which belongs to {' and '.join(homes)}"
         assert module in CATCHES_REDIS_ERROR, f"{module} catches RedisError: say why in CATCHES_REDIS_ERROR"
+
+
+def test_a_start_does_not_pay_for_what_two_commands_need() -> None:
+    code = "import sys, authsvc.commands.main, authsvc.commands.serve, authsvc.commands.write; print('kubernetes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=service_environ(), capture_output=True, text=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize("module", MODULES)

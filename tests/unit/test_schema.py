@@ -18,6 +18,7 @@ from sqlalchemy import create_engine
 from authsvc.errors import OperatorError
 from authsvc.records import migrate
 from authsvc.records.schema import METADATA
+from authsvc.records.sqlite import READ_CLIENT_RECORDS
 
 PROCESSES = 4
 ADD = "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"
@@ -153,6 +154,13 @@ def test_a_url_of_no_known_kind_is_refused(call: object) -> None:
     assert callable(call)
     with pytest.raises(OperatorError, match="AUTH_RECORDS_URL"):
         call("postgresql://db/records")
+
+
+def test_a_page_of_a_clients_records_is_read_in_the_order_of_its_index(path: Path) -> None:
+    migrate.upgrade(url(path))
+    with plain(path) as connection:
+        plan = [step for *_, step in connection.execute(f"EXPLAIN QUERY PLAN {READ_CLIENT_RECORDS}", ("orders", 0, b"", 100))]
+    assert plan == ["SEARCH tokens USING INDEX tokens_by_client (client_id=? AND (issued_at,jti)>(?,?))"], "one step, which sorts nothing"
 
 
 # The triggers, under both settings of whether a trigger may fire itself: a DBA's connection may have either.

@@ -61,6 +61,7 @@ READ_AS = {
     "AUTH_WRITER_WORKERS": ("4", 4),
     "AUTH_WRITER_CALL_TIMEOUT_SECONDS": ("15", 15.0),
     "AUTH_MIRROR_INTERVAL_SECONDS": ("1", 1.0),
+    "AUTH_CLIENTS_FILE": ("/etc/auth/clients.json", Path("/etc/auth/clients.json")),
     "AUTH_RETENTION_DAYS": ("30", 30.0),
     "AUTH_PURGE_INTERVAL_SECONDS": ("60", 60.0),
     "AUTH_LOG_LEVEL": ("debug", "debug"),

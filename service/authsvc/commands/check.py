@@ -21,6 +21,7 @@ from authsvc.live.pipeline import Pipeline
 from authsvc.live.server import Server, inspect_server
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import store_of
+from authsvc.records.contract import ORACLE_SCHEME
 from authsvc.settings import Settings
 
 RECORDS_SECONDS = 5.0
@@ -105,7 +106,8 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
     except OperatorError as error:
         if identity:
             sentence = f"It can be read but not written, so records wait and no client can be changed: {error}"
-        elif isinstance(error, RecordsUnavailable):
+        elif isinstance(error, RecordsUnavailable) or settings.records_url.startswith(ORACLE_SCHEME):
+            # What is said of Oracle says what to do.
             sentence = str(error)
         else:
             sentence = f"{error} Correct AUTH_RECORDS_URL, or run `authsvc migrate`."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -62,13 +63,22 @@ def read_export(file: Path) -> list[Client]:
         text = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     except OSError as error:
         raise OperatorError(f"{file} cannot be read: {error.strerror}.") from error
+    return exported_clients(file, text)
+
+
+def exported_clients(file: Path, text: bytes) -> list[Client]:
+    """The clients of an export that was read from this file; OperatorError."""
     try:
         export = _Export.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
         raise OperatorError(f"{file} is not an export of clients: {place and place + ': '}{first['msg']}.") from None
-    return [_checked(file, client) for client in export.clients]
+    clients = [_checked(file, client) for client in export.clients]
+    for client_id, times in Counter(client.id for client in clients).items():
+        if times > 1:
+            raise OperatorError(f"{file} holds client {client_id} more than once.")
+    return clients
 
 
 def _checked(file: Path, exported: _ExportedClient) -> Client:

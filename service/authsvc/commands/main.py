@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from authsvc import __version__, logs
-from authsvc.commands import client, token, writer
+from authsvc.commands import client, secrets, token, trial, writer
 from authsvc.errors import OperatorError
 from authsvc.settings import Settings, read_settings
 
@@ -24,6 +24,9 @@ app = typer.Typer(
 app.add_typer(client.app, name="client")
 app.add_typer(token.app, name="token")
 app.add_typer(writer.app, name="writer")
+
+app.command("secrets")(secrets.secrets)
+app.command("trial")(trial.trial)
 
 
 def _version(wanted: bool) -> None:

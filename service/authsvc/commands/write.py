@@ -18,6 +18,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from redis.exceptions import RedisError
 
+from authsvc.commands.clients_file import ClientsFile
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.http.management import Management
 from authsvc.live.backlog import Backlog
@@ -26,6 +27,7 @@ from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey, take_survey
+from authsvc.live.troubles import Trouble, Troubles
 from authsvc.reconcile import Reconciler
 from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
@@ -33,6 +35,7 @@ from authsvc.settings import Settings
 from authsvc.writer import Batching, Writer
 
 TICK_SECONDS = 1.0
+CLIENTS_FILE_SECONDS = 3.0
 PURGE_ROWS = 5000
 IDLE_CONSUMER_SECONDS = 3600
 
@@ -89,7 +92,7 @@ async def write(settings: Settings) -> None:
     pipeline.start()
     survey = partial(take_survey, pipeline.call)
     reconciler = Reconciler(store, Mirror(redis), directory, lambda beat: survey(beat_from=beat), holder)
-    housekeeping = Housekeeping(settings, store, backlog, reconciler, writer, survey, metrics, holder)
+    housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
     server = _management_server(Management(housekeeping.not_ready, metrics.render))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
@@ -104,6 +107,7 @@ async def write(settings: Settings) -> None:
         stopping.set()
         writer.stop()
         await asyncio.gather(draining, *tasks)
+        await housekeeping.leave()
         server.should_exit = True
         await serving
         await directory.close()
@@ -135,13 +139,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class Housekeeping:
-    """What a writer does beside draining: the mirror pass, the marks, the backlog's depth, and the purge."""
+    """What a writer does beside draining: the mirror pass, the marks, the backlog's depth, the purge, and the file of clients."""
 
     def __init__(
         self,
         settings: Settings,
         store: RecordStore,
         backlog: Backlog,
+        troubles: Troubles,
         reconciler: Reconciler,
         writer: Writer,
         survey: Callable[[], Awaitable[Survey]],
@@ -151,12 +156,14 @@ class Housekeeping:
         self._settings = settings
         self._store = store
         self._backlog = backlog
+        self._troubles = troubles
         self._reconciler = reconciler
         self._writer = writer
         self._survey = survey
         self._metrics = metrics
         self._holder = holder
         self._failing: dict[str, str] = {}
+        self._troubled = False
         self._folded_rows = self._folded_poison = self._folded_lost = 0
 
     def not_ready(self) -> str | None:
@@ -168,12 +175,17 @@ class Housekeeping:
     def loops(self, stopping: asyncio.Event) -> list[Coroutine[None, None, None]]:
         """The periodic parts."""
         settings = self._settings
-        return [
+        loops = [
             self._every(stopping, settings.mirror_interval_seconds, "mirror", self._reconciler.run_once),
             self._every(stopping, TICK_SECONDS, "marks", self._reconciler.keep_marks),
             self._every(stopping, TICK_SECONDS, "backlog", self._measure),
+            self._every(stopping, TICK_SECONDS, "troubles", self._tell),
             self._every(stopping, settings.purge_interval_seconds, "purge", self._purge),
         ]
+        if settings.clients_file is not None:
+            clients = ClientsFile(settings.clients_file, self._store)
+            loops.append(self._every(stopping, CLIENTS_FILE_SECONDS, "clients", clients.look))
+        return loops
 
     async def _every(self, stopping: asyncio.Event, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         while not stopping.is_set():
@@ -218,6 +230,22 @@ class Housekeeping:
         self._folded_lost = connections.lost
         metrics.show(await self._survey())
 
+    async def _tell(self) -> None:
+        """Let `authsvc writer status` know how it stands. Where Redis cannot take it nobody is told, and that is no trouble more."""
+        sentence = self.not_ready()
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            if sentence is not None:
+                self._troubled = True
+                await self._troubles.note(Trouble(self._holder, int(time.time() * 1000), sentence))
+            elif self._troubled:
+                await self._troubles.forget(self._holder)
+                self._troubled = False
+
+    async def leave(self) -> None:
+        """What this writer complained of ends with it."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self._troubles.forget(self._holder)
+
     async def _purge(self) -> None:
         if not await self._store.take_lease("purge", self._holder, self._settings.purge_interval_seconds):
             return
@@ -227,3 +255,4 @@ class Housekeeping:
             if not await self._store.take_lease("purge", self._holder, self._settings.purge_interval_seconds):
                 return
         await self._backlog.drop_idle_consumers(IDLE_CONSUMER_SECONDS * 1000)
+        await self._troubles.forget_before(int((time.time() - IDLE_CONSUMER_SECONDS) * 1000))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from redis.exceptions import RedisError
 
+from authsvc.commands.records import time_text
 from authsvc.commands.session import Session, in_session
 from authsvc.errors import OperatorError
 from authsvc.live.backlog import Backlog
@@ -15,6 +16,7 @@ from authsvc.live.connect import RedisClient
 from authsvc.live.forms import Malformed, UnknownForm, decode_event
 from authsvc.live.keys import STREAMS
 from authsvc.live.survey import take_survey
+from authsvc.live.troubles import Troubles
 
 POISON_SHOWN = 20
 HEAD = 100
@@ -25,7 +27,7 @@ app = typer.Typer(help="The writers and their backlog.", no_args_is_help=True)
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the backlog, its age, the incarnation and the entries set aside."""
+    """Show the backlog, its age, the incarnation, what keeps writers from their work, and the entries set aside."""
 
     async def work(session: Session) -> dict[str, Any]:
         async with session.pipeline() as pipeline:
@@ -36,6 +38,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         try:
             poison = await Backlog(session.redis, "status").poison(POISON_SHOWN)
             newer = await _newer_entries(session.redis)
+            troubles = await Troubles(session.redis).all()
         except (RedisError, OSError, TimeoutError) as error:
             raise OperatorError(f"Redis is out of reach: {str(error).rstrip('.')}.") from error
         return {
@@ -43,6 +46,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             "backlog_age_seconds": survey.backlog_age_seconds,
             "newer_entries": newer,
             "version": str(survey.version) if survey.version else None,
+            "errors": [{"writer": writer, "at": time_text(at_ms), "error": sentence} for writer, at_ms, sentence in troubles],
             "poison_entries": survey.poison_entries,
             "poison": poison,
         }
@@ -54,6 +58,9 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     typer.echo(f"backlog:   {members['backlog_entries']} entries, the oldest {members['backlog_age_seconds']:.1f} s old")
     typer.echo(f"newer:     {members['newer_entries']} of the oldest entries wait for a writer of a newer release")
     typer.echo(f"mirror:    {members['version'] or 'none: instances answer 503'}")
+    typer.echo(f"errors:    {len(members['errors'])} writers are kept from their work")
+    for trouble in members["errors"]:
+        typer.echo(f"  {trouble['at']}  {trouble['writer']}  {' '.join(trouble['error'].split())}")
     typer.echo(f"poison:    {members['poison_entries']} entries set aside")
     for entry in members["poison"]:
         typer.echo(f"  {entry['entry']}  {entry['reason']}")

@@ -128,6 +128,21 @@ def decode_change(stored: bytes) -> str:
         raise Malformed(f"change-log entry: {error}") from error
 
 
+def encode_trouble(at_ms: int, sentence: str) -> bytes:
+    """`1`, the time in ms, a space, and what keeps a writer from its work."""
+    return b"1%d %b" % (at_ms, sentence.encode())
+
+
+def decode_trouble(stored: bytes) -> tuple[int, str]:
+    """The time in ms, and the sentence."""
+    if stored[:1] != b"1":
+        raise _stranger(stored)
+    at_ms, space, sentence = stored[1:].partition(b" ")
+    if not space or not at_ms.isdigit() or len(at_ms) > 14:
+        raise Malformed("trouble")
+    return int(at_ms), sentence.decode("utf-8", "replace")
+
+
 def _stranger(stored: bytes) -> Exception:
     if stored[:1].isdigit() and stored[:1] != b"1":
         return UnknownForm(f"form {stored[:1].decode()}")

@@ -28,6 +28,9 @@ VOUCHED = HOME + b"vouched"
 BEAT = HOME + b"beat"
 """A number that every process moves on once a second: a copy of older data has a smaller one, however quiet the streams were."""
 
+TROUBLES = HOME + b"troubles"
+"""Hash of writer -> what keeps it from its work."""
+
 GROUP = b"writers"
 """Consumer group of every stream."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import time
 from pathlib import Path
@@ -66,9 +67,12 @@ def head() -> str:
 def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
     """Every statement of DDL commits by itself, so a race with another process ends in a name that is taken: then it is waited for."""
     from authsvc.records import oracle_errors
+    from authsvc.records.oracle_pool import try_to_connect
     from authsvc.records.oracle_settings import Address, PoolSettings, connect_once
 
     settings = pool or PoolSettings()
+    # Alembic connects in the driver's other way, which waits for ever.
+    asyncio.run(try_to_connect(records_url, settings))
     address = Address.parse(records_url)
     engine = create_engine("oracle+oracledb://", creator=lambda: connect_once(address, settings), poolclass=NullPool)
     where, deadline = f"{address.user}@{address.dsn}", time.monotonic() + LOCK_SECONDS

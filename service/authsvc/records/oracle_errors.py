@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import ssl
 from collections.abc import Iterator
 
 import oracledb
@@ -66,8 +67,12 @@ TELL = {
     "ORA-01653": "has no room for the table: extend the tablespace.",
     "ORA-01654": "has no room for an index: extend the tablespace.",
     "ORA-01691": "has no room: extend the tablespace.",
+    "DPY-6002": "shows a certificate with another DN: correct ssl_server_cert_dn in AUTH_RECORDS_URL or tnsnames.ora.",
+    "DPY-6006": "shows a certificate for another host: name in AUTH_RECORDS_URL or tnsnames.ora the host that it is for.",
 }
 """What only an operator mends. Writers go on trying: nothing is lost meanwhile."""
+
+UNTRUSTED = "shows a certificate that is not trusted: put its authority's into ewallet.pem in AUTH_ORACLE_CONFIG_DIR, or have it renewed."
 
 _SIMILAR = re.compile(r"\(Similar to (ORA-[0-9]{5})\)")
 
@@ -91,7 +96,11 @@ def code_of(error: BaseException) -> str:
 
 def translated(error: BaseException, where: str) -> OperatorError:
     """The driver's error as ours."""
-    code = code_of(error)
+    code, below = code_of(error), error.__cause__
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return OperatorError(f"The record store {where} {UNTRUSTED} ({below.verify_message})")
+    if below is not None and code_of(below) in TELL:
+        code = code_of(below)
     if code in REFUSED_ROW or isinstance(error, (OverflowError, UnicodeError)):
         return RecordRefused(f"The record store refuses the row ({code or type(error).__name__}).")
     if code in TELL:
@@ -99,4 +108,7 @@ def translated(error: BaseException, where: str) -> OperatorError:
     if code in RACES:
         return RecordsUnavailable(f"The record store {where} was changed by another at the same time ({code}).")
     said = WAIT.get(code, "cannot be reached" if code.startswith("DPY-6") or not code else "cannot answer now")
-    return RecordsUnavailable(f"The record store {where} {said} ({code or str(error) or type(error).__name__}).")
+    why = code or str(error) or type(error).__name__
+    # A connection that failed is one code for every cause.
+    because = f": {str(below).partition(chr(10))[0]}" if code == "DPY-6005" and below is not None and str(below) else ""
+    return RecordsUnavailable(f"The record store {where} {said} ({why}{because}).")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import oracledb
@@ -24,6 +26,8 @@ class _Made:
     password: str | None
     users: int = 0
     """Those who have one of its sessions, or wait for one."""
+    stuck_since: float | None = None
+    """Since when (`time.monotonic`) it has opened no session, though one was asked for."""
 
 
 class Pool:
@@ -64,19 +68,26 @@ class Pool:
             raise
 
     async def _acquired(self) -> Any:
-        made = self._made = self._made or self._make()
-        try:
-            return await self._session_of(made)
-        except oracledb.Error as error:
-            replaced = made is not self._made
-            if code_of(error) != "ORA-01017" or (not replaced and self._read_password() == made.password):
-                with driver_errors(self.where):
-                    raise
-        if not replaced:
-            await self._disconnect()
         with driver_errors(self.where):
             made = self._made = self._made or self._make()
+            try:
+                return await self._session_of(made)
+            except oracledb.Error as error:
+                if not self._is_outdated(made, code_of(error)):
+                    raise
+            if made is self._made:
+                await self._disconnect()
+            made = self._made = self._made or self._make()
             return await self._session_of(made)
+
+    def _is_outdated(self, made: _Made, code: str) -> bool:
+        """Whether a new pool may do better: with another password, or where the driver waits for ever for a server that says nothing."""
+        if code == "ORA-01017":
+            return made is not self._made or self._read_password() != made.password
+        if code == "DPY-4005" and made.pool.opened == 0:
+            made.stuck_since = made.stuck_since or monotonic()
+            return monotonic() - made.stuck_since > self._settings.call_timeout
+        return False
 
     async def release(self, session: Any, *, broken: bool) -> None:
         """Give a session back, or drop one that cannot be trusted any more."""
@@ -110,8 +121,12 @@ class Pool:
         await self._close_if_left(made)
 
     async def _close_if_left(self, made: _Made) -> None:
-        if made is not self._made and made.users == 0:
-            await _quietly(lambda: made.pool.close(force=True))
+        if made is self._made or made.users:
+            return
+        # Who waits for a server that says nothing waits for ever, but for this.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.wait_timeout):
+                await _quietly(lambda: made.pool.close(force=True))
 
     async def _session_of(self, made: _Made) -> Any:
         made.users += 1
@@ -121,6 +136,7 @@ class Pool:
             await self._leave(made)
             raise
         self._homes[session] = made
+        made.stuck_since = None
         return session
 
     async def _healthy_session_of(self, pool: Any) -> Any:
@@ -164,6 +180,15 @@ class Pool:
 
     def _read_password(self) -> str | None:
         return read_password(self._address, self._settings)
+
+
+async def try_to_connect(url: str, settings: PoolSettings) -> None:
+    """Log on once and raise as a pool does, in time."""
+    pool = Pool(url, settings)
+    try:
+        await pool.release(await pool.acquire(), broken=False)
+    finally:
+        await pool.close()
 
 
 async def _quietly(step: Callable[[], Any]) -> None:

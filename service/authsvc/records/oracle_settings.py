@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def check_budget(settings: PoolSettings, limit: int | None, whose: str) -> None:
 
 
 def connect_once(address: Address, settings: PoolSettings) -> oracledb.Connection:
-    """One session outside any pool, for a command that ends."""
+    """One session outside any pool, for a command that ends. Whoever takes it has made sure that the database answers."""
     load_client_libraries(settings)
     return oracledb.connect(**how_to_connect(address, settings, read_password(address, settings)))
 
@@ -97,6 +98,8 @@ def how_to_connect(address: Address, settings: PoolSettings, password: str | Non
     folder = str(settings.config_dir) if settings.config_dir else None
     file = "cwallet.sso" if settings.thick_mode else "ewallet.pem"
     wallet = settings.config_dir is not None and (settings.config_dir / file).exists()
+    if wallet and settings.config_dir is not None and not settings.thick_mode:
+        _check_wallet(settings.config_dir / file, settings.wallet_password)
     return {
         "user": address.user,
         "password": password,
@@ -108,6 +111,21 @@ def how_to_connect(address: Address, settings: PoolSettings, password: str | Non
     }
 
 
+def _check_wallet(file: Path, password: str | None) -> None:
+    """The driver asks the terminal for a password that it lacks, and leaves out a key for which it has a wrong one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(file)
+        if b"PRIVATE KEY" in file.read_bytes():
+            context.load_cert_chain(file, password=lambda: password or "")
+    except ssl.SSLError as error:
+        raise OperatorError(
+            f"The wallet {file} cannot be used: it must hold certificates, and a key that AUTH_ORACLE_WALLET_PASSWORD opens. ({error})"
+        ) from error
+    except OSError as error:
+        raise OperatorError(f"The wallet {file} cannot be read: {error}.") from error
+
+
 def read_password(address: Address, settings: PoolSettings) -> str | None:
     """The password as it is now; OperatorError if its file cannot be read."""
     file = settings.password_file
@@ -115,5 +133,5 @@ def read_password(address: Address, settings: PoolSettings) -> str | None:
         return settings.password or address.password
     try:
         return file.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise OperatorError(f"AUTH_RECORDS_PASSWORD_FILE {file} cannot be read: {error.strerror}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"AUTH_RECORDS_PASSWORD_FILE {file} cannot be read: {error}.") from error

@@ -171,7 +171,7 @@ def _create_tables(oracle: bool) -> None:
         sa.CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="tokens_client_id_length"),
     )
     op.create_index("tokens_by_expiry", "tokens", ["expires_at"])
-    op.create_index("tokens_by_client", "tokens", ["client_id", "issued_at"])
+    op.create_index("tokens_by_client", "tokens", ["client_id", "issued_at", "jti"])
     op.create_table(
         "stream_marks",
         sa.Column("incarnation", sa.BigInteger, primary_key=True, autoincrement=False),

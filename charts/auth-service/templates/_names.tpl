@@ -1,0 +1,67 @@
+{{/* Names, labels and images. */}}
+
+{{- define "auth-service.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* Prefix of all names; short enough for the longest suffix and for what Kubernetes appends to it. */}}
+{{- define "auth-service.fullname" -}}
+{{- $name := include "auth-service.name" . -}}
+{{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $default .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* What never changes in the life of a release: selectors are immutable. Takes (dict "root" $ "component" "auth"). */}}
+{{- define "auth-service.selector" -}}
+app.kubernetes.io/name: {{ include "auth-service.name" .root }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{- define "auth-service.labels" -}}
+{{ include "auth-service.selector" . }}
+app.kubernetes.io/part-of: {{ include "auth-service.name" .root }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes an image of the values and the tag it has by default. */}}
+{{- define "auth-service.image" -}}
+{{- if .image.digest -}}
+{{ .image.repository }}@{{ .image.digest }}
+{{- else -}}
+{{ .image.repository }}:{{ .image.tag | default .tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "auth-service.serviceImage" -}}
+{{ include "auth-service.image" (dict "image" .Values.image "tag" .Chart.AppVersion) }}
+{{- end -}}
+
+{{- define "auth-service.secretName" -}}
+{{ .Values.secrets.existingSecret | default (printf "%s-secrets" (include "auth-service.fullname" .)) }}
+{{- end -}}
+
+{{/* Where clients find the service. */}}
+{{- define "auth-service.issuer" -}}
+{{- $nginx := .Values.nginx -}}
+{{- if .Values.issuer -}}
+{{ .Values.issuer }}
+{{- else if and $nginx.httpRoute.enabled $nginx.httpRoute.hostnames -}}
+https://{{ first $nginx.httpRoute.hostnames }}{{ .Values.basePath }}
+{{- else if and $nginx.ingress.enabled $nginx.ingress.host -}}
+{{ ternary "https" "http" (ne $nginx.ingress.tlsSecretName "") }}://{{ $nginx.ingress.host }}{{ .Values.basePath }}
+{{- else -}}
+{{ include "auth-service.url" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The same, inside the cluster. */}}
+{{- define "auth-service.url" -}}
+{{- $service := .Values.nginx.service -}}
+http://{{ include "auth-service.fullname" . }}.{{ .Release.Namespace }}.svc{{ if ne (int $service.port) 80 }}:{{ $service.port }}{{ end }}{{ .Values.basePath }}
+{{- end -}}

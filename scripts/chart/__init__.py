@@ -1,0 +1,1 @@
+"""The chart's values: one typed model, and what is written from it."""

@@ -1,0 +1,96 @@
+"""The sums that must hold: each value that breaks one is refused with the sum and the way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rendering import refused, render
+from value_sets import ORACLE
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"auth": {"keda": {"enabled": True}}}, "auth.autoscaling and auth.keda are both enabled"),
+    ({"auth": {"autoscaling": {"enabled": False}, "keda": {"enabled": True}}}, "auth.keda is enabled without auth.keda.triggers"),
+    ({"auth": {"autoscaling": {"minReplicas": 13}}}, "auth.autoscaling.minReplicas 13 is above maxReplicas 12."),
+    ({"auth": {"pdbMaxUnavailable": 4}}, "auth.pdbMaxUnavailable 4 would let a drain take all 4 pods at once"),
+    ({"nginx": {"pdbMaxUnavailable": 2}}, "nginx.pdbMaxUnavailable 2 would let a drain take all 2 pods at once"),
+    ({"auth": {"drainSeconds": 4}}, "auth.drainSeconds 4 is not above the 4 s that nginx keeps idle connections"),
+    ({"auth": {"keepAliveSeconds": 4}}, "auth.keepAliveSeconds 4 is not above the 4 s that nginx keeps idle connections"),
+    (
+        {"auth": {"preStopSeconds": 5}},
+        "auth.preStopSeconds + auth.drainSeconds = 11 s, but nginx may go on sending to a pod for 2 x 5 + 2 s",
+    ),
+    (
+        {"nginx": {"resolverSeconds": 7}},
+        "auth.preStopSeconds + auth.drainSeconds = 14 s, but nginx may go on sending to a pod for 2 x 7 + 2 s",
+    ),
+    (
+        {"auth": {"terminationGracePeriodSeconds": 19}},
+        "auth.terminationGracePeriodSeconds 19 is too short: preStopSeconds 8 + drainSeconds 6 + 6 for the last request = 20.",
+    ),
+    ({"auth": {"workers": 3}}, "auth.resources.limits.memory 384Mi is too small: 64Mi + 3 workers x 110Mi = 394Mi."),
+    ({"auth": {"resources": {"limits": {"cpu": "3500m"}}}}, "auth.resources.limits.memory 384Mi is too small: 64Mi + 3 workers x 110Mi"),
+    (
+        {"oracle": ORACLE | {"poolMax": 16}},
+        "2 writers x oracle.poolMax 16 + oracle.sessionReserve 10 = 42 sessions, but oracle.sessionLimit is 40",
+    ),
+    ({"oracle": {"url": ORACLE["url"]}}, "oracle.url needs oracle.existingSecret"),
+    ({"redis": {"maxClients": 99}}, "12 auth pods x 1 workers x 4 + 1 writers x 20 + 32 = 100 connections to Redis, but it takes 99"),
+    (
+        {"capacity": {"tokensPerSecond": 500}},
+        "Redis must hold 500 tokens/s x 3600 s x 200 bytes + 500 tokens/s x 30 min x 60 x 256 bytes = 563Mi (capacity), "
+        "but its maxmemory is 512Mi: raise redis.resources.limits.memory, of which it is half.",
+    ),
+    (
+        {"redis": {"external": {"url": "redis://redis:6379", "memory": "200Mi"}}},
+        "but its maxmemory is 200Mi: raise redis.external.memory.",
+    ),
+    ({"redis": {"persistence": {"size": "1535Mi"}}}, "redis.persistence.size 1535Mi is less than 3 x maxmemory 512Mi"),
+    ({"capacity": {"clientConnections": 8193}}, "capacity.clientConnections 8193 do not fit: 2 nginx pods x 1 workers x 8192 / 2 = 8192"),
+    ({"secrets": {"tokenKeys": {"acceptedEntry": "token-key"}}}, 'secrets.tokenKeys names entry "token-key" twice'),
+    ({"clients": {"seed": [{"client_id": "a"}], "existingConfigMap": "b"}}, "clients.seed and clients.existingConfigMap are both given"),
+    ({"nginx": {"httpRoute": {"enabled": True}}}, "nginx.httpRoute is enabled without nginx.httpRoute.parentRefs"),
+    ({"settings": {"LOG_LEVEL": "info"}}, "settings.LOG_LEVEL is no setting"),
+    ({"settings": {"AUTH_WORKERS": 2}}, "settings.AUTH_WORKERS has a value of its own in this chart"),
+    ({"settings": {"AUTH_TOKEN_KEY": "x"}}, "settings.AUTH_TOKEN_KEY would stand in the open"),
+]
+"""Values, and how the sentence begins by which they are refused."""
+
+JUST_GOOD: list[dict[str, Any]] = [
+    {"auth": {"terminationGracePeriodSeconds": 20}},
+    {"auth": {"resources": {"limits": {"cpu": "2900m"}}}},
+    {"oracle": ORACLE | {"poolMax": 15}},
+    {"redis": {"maxClients": 100}},
+    {"redis": {"persistence": {"size": "1536Mi"}}},
+    {"capacity": {"clientConnections": 8192}},
+    {"nginx": {"resolverSeconds": 6}},
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), BAD, ids=[sentence[:40] for _, sentence in BAD])
+def test_a_sum_that_does_not_hold(values: dict[str, Any], sentence: str) -> None:
+    assert sentence in refused(values)
+
+
+@pytest.mark.parametrize("values", JUST_GOOD, ids=str)
+def test_a_sum_that_just_holds(values: dict[str, Any]) -> None:
+    assert render(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"nothing": 1},
+        {"auth": {"replica": 4}},
+        {"auth": {"replicas": "four"}},
+        {"redis": {"appendfsync": "no"}},
+        {"redis": {"persistence": {"size": "2 GB"}}},
+        {"image": {"digest": "sha256:12"}},
+        {"basePath": "auth/"},
+        {"oracle": {"url": "oracle://user:secret@db:1521/S"}},
+        {"nginx": {"service": {"port": 70000}}},
+    ],
+    ids=str,
+)
+def test_what_the_schema_does_not_take(values: dict[str, Any]) -> None:
+    assert refused(values)
