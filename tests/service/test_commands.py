@@ -186,7 +186,7 @@ def test_help_says_what_a_command_does_and_what_each_option_is(command: CommandL
     assert sentence.endswith((".", "`"))
     for parameter in described.params:
         assert parameter.help, f"{parameter.name} is not explained"
-        assert parameter.name in ("client_id", "token", "file", "name", "entries") or parameter.opts[0] in text
+        assert parameter.name in ("client_id", "token", "file", "name", "entries", "urls") or parameter.opts[0] in text
 
 
 def test_help_of_groups_lists_what_is_in_them(command: CommandLine) -> None:

@@ -112,7 +112,7 @@ def _steps(door: Door) -> Iterator[tuple[str, Callable[[], object]]]:
 
 
 def trial(
-    urls: Annotated[list[str], typer.Argument(metavar="URL...", help="Base URLs of the service, each tried by itself.")],
+    urls: Annotated[list[str], typer.Argument(metavar="URL", help="Base URLs of the service, each tried by itself.")],
     client_id: Annotated[str | None, typer.Option(help="The client that tries.")] = None,
     secret_file: Annotated[Path | None, typer.Option(help="File with its secret.")] = None,
     writer: Annotated[

@@ -1,0 +1,178 @@
+"""helm install in a real cluster: with no values at all it works, and what is done to it under load costs no request."""
+
+from __future__ import annotations
+
+import json
+import os
+from secrets import token_hex
+from typing import Any
+
+import pytest
+from release import Release
+
+from servers import wait_until
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
+]
+
+FIXED = {"autoscaling": {"enabled": False}, "replicas": 4}
+METRICS = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
+
+
+@pytest.fixture(scope="module")
+def client(release: Release) -> tuple[str, str]:
+    """Made in the writer's pod, as NOTES.txt says."""
+    name = f"load-{token_hex(3)}"
+    return name, release.add_client(name)
+
+
+def assert_none_failed(result: dict[str, Any], least: int = 200) -> None:
+    assert result["failures"] == [], result
+    assert sum(result["counts"].values()) > least, result
+
+
+def test_with_no_values_it_gets_ready_and_passes_its_trial(release: Release) -> None:
+    notes = release.helm("install")
+    assert f"kubectl -n {release.name} exec statefulset/auth-auth-service-writer -- authsvc client add" in notes
+    assert release.ready("auth") == 4
+    assert release.ready("nginx") == 2
+    log = release.trial()
+    assert log.count("use it again") == 2, log
+
+
+def test_an_upgrade_that_changes_nothing_rolls_no_pod(release: Release) -> None:
+    before = {name for component in ("auth", "nginx", "redis", "writer") for name in release.names(component)}
+    release.helm("upgrade")
+    assert before == {name for component in ("auth", "nginx", "redis", "writer") for name in release.names(component)}
+
+
+def test_rolling_restarts_under_load(release: Release, client: tuple[str, str]) -> None:
+    with release.load(*client) as result:
+        for component in ("auth", "nginx"):
+            release.kubectl("rollout", "restart", f"deployment/auth-auth-service-{component}")
+            release.rolled("deployment", component)
+    assert_none_failed(result)
+
+
+def test_pods_that_are_deleted_under_load(release: Release, client: tuple[str, str]) -> None:
+    with release.load(*client) as result:
+        for component, number in (("auth", 4), ("nginx", 2)):
+            release.kubectl("delete", "pod", release.names(component)[0], "--wait=false")
+            wait_until(lambda c=component, n=number: release.ready(c) == n == len(release.pods(c)), "its successor is ready", 120)
+            release.rolled("deployment", component)
+    assert_none_failed(result)
+
+
+def test_scaling_from_four_to_eight_to_two_under_load(release: Release, client: tuple[str, str]) -> None:
+    small = {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}}}
+    release.helm("upgrade", auth=FIXED | small)
+    old = set(release.names("auth"))
+    with release.load(*client) as result:
+        release.kubectl("scale", "deployment/auth-auth-service-auth", "--replicas=8")
+        release.wait_ready("auth", 8)
+        for name in set(release.names("auth")) - old:
+            wait_until(lambda pod=name: _answered(release, pod) > 0, f"{name} is used", 30)
+        release.kubectl("scale", "deployment/auth-auth-service-auth", "--replicas=2")
+        release.rolled("deployment", "auth")
+        assert release.ready("auth") == 2
+    assert_none_failed(result)
+
+
+def _answered(release: Release, pod: str) -> float:
+    """Requests to /token that a pod has answered."""
+    page = release.kubectl("exec", pod, "-c", "auth", "--", "python", "-c", METRICS)
+    lines = (line for line in page.splitlines() if line.startswith('http_requests_total{endpoint="token",status="200"}'))
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def test_a_budget_lets_one_pod_go_at_a_time(release: Release) -> None:
+    release.wait_ready("auth", 2)
+    first, second = release.names("auth")
+    _evict(release, first)
+    with pytest.raises(AssertionError, match="disruption budget"):
+        _evict(release, second)
+    release.rolled("deployment", "auth")
+    release.wait_ready("auth", 2)
+
+
+def _evict(release: Release, pod: str) -> None:
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": release.name}}
+    path = f"/api/v1/namespaces/{release.name}/pods/{pod}/eviction"
+    release.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+
+def test_redis_that_is_killed_comes_back_with_every_token(release: Release, client: tuple[str, str]) -> None:
+    token = _issue(release, *client)
+    release.kubectl("delete", "pod", "auth-auth-service-redis-0", "--grace-period=0", "--force")
+    wait_until(lambda: release.ready("redis") == 1, "Redis is back", 120)
+    wait_until(lambda: "'active': True" in _ask(release, "/validate", token=token), "the token lives", 60)
+
+
+def test_a_writer_that_is_killed_loses_nothing(release: Release, client: tuple[str, str]) -> None:
+    with release.load(*client) as result:
+        release.kubectl("delete", "pod", "auth-auth-service-writer-0", "--grace-period=0", "--force")
+        wait_until(lambda: release.ready("writer") == 1, "the writer is back", 180)
+    assert_none_failed(result, 50)
+    wait_until(lambda: _backlog(release) == 0, "the backlog is written", 120)
+    # Each turn of the load makes three tokens.
+    issued = result["counts"]["/token"] + result["counts"]["/ott"]
+    written = release.execute("writer", "authsvc", "token", "export", "--client", client[0]).count("\n")
+    assert written >= issued
+
+
+def _backlog(release: Release) -> int:
+    entries: int = json.loads(release.execute("writer", "authsvc", "writer", "status", "--json"))["backlog_entries"]
+    return entries
+
+
+ASK = """
+import sys, json, urllib.request, urllib.parse, urllib.error, base64
+url, basic, fields = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+request = urllib.request.Request(url, urllib.parse.urlencode(fields).encode())
+if basic: request.add_header("Authorization", "Basic " + base64.b64encode(basic.encode()).decode())
+try: print(json.load(urllib.request.urlopen(request, timeout=10)))
+except urllib.error.HTTPError as error: print(error.code, error.read().decode())
+except OSError as error: print(error)
+"""
+
+
+def _ask(release: Release, path: str, basic: str = "", **fields: str) -> str:
+    return release.execute("auth", "python", "-c", ASK, release.url + path, basic, json.dumps(fields))
+
+
+def _issue(release: Release, client: str, secret: str) -> str:
+    said = _ask(release, "/token", f"{client}:{secret}", grant_type="client_credentials")
+    assert "access_token" in said, said
+    return said.split("'access_token': '")[1].split("'")[0]
+
+
+def test_keys_rotate_in_three_steps_under_load_and_roll_back(release: Release, client: tuple[str, str]) -> None:
+    auth = FIXED | {"replicas": 2, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}}}
+    old = _issue(release, *client)
+    steps = [
+        {"issuingEntry": "token-key", "acceptedEntry": "token-key-2"},
+        {"issuingEntry": "token-key-2", "acceptedEntry": "token-key"},
+    ]
+    with release.load(*client) as result:
+        for keys in steps:
+            release.helm("upgrade", auth=auth, secrets={"tokenKeys": keys})
+            release.rolled("deployment", "auth")
+        assert "'active': True" in _ask(release, "/validate", token=old)
+        release.kubectl("rollout", "undo", "deployment/auth-auth-service-auth")
+        release.rolled("deployment", "auth")
+    assert_none_failed(result)
+    release.helm("upgrade", auth=auth, secrets={"tokenKeys": {"issuingEntry": "token-key-2", "acceptedEntry": ""}})
+    release.rolled("deployment", "auth")
+    assert "invalid_token" in _ask(release, "/validate", token=old), "a token of the key that was dropped"
+
+
+def test_uninstall_leaves_the_volumes_and_the_secret(release: Release) -> None:
+    release.uninstall()
+    kinds = "pods,services,deployments,statefulsets,jobs,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
+    left = [f"{thing['kind']}/{thing['metadata']['name']}" for thing in release.get(kinds)]
+    assert sorted(left) == ["ConfigMap/kube-root-ca.crt", "ServiceAccount/default"]
+    assert [secret["metadata"]["name"] for secret in release.get("secrets")] == ["auth-auth-service-secrets"]
+    assert len(release.get("persistentvolumeclaims")) == 2

@@ -1,0 +1,74 @@
+"""The same without Helm, and with Oracle: `kubectl apply -k k8s/laptop`, and two writers over a database that pods can reach."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from release import IMAGE, ROLL_SECONDS, SMALL, Release, run
+from tools import KUBECTL
+
+from localstack.layout import ROOT
+from servers import wait_until
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
+]
+
+SMALL_RELEASE = {
+    "auth": {"autoscaling": {"enabled": False}, "replicas": 2, "resources": SMALL},
+    "nginx": {"replicas": 1, "resources": SMALL},
+    "redis": {"resources": SMALL | {"limits": {"cpu": "1", "memory": "512Mi"}}, "persistence": {"size": "1Gi"}},
+    "writer": {"resources": SMALL},
+    "capacity": {"tokensPerSecond": 10},
+}
+
+
+def test_the_laptop_profile_without_helm(volumes: None) -> None:
+    text = run(KUBECTL, "kustomize", str(ROOT / "k8s" / "laptop")).replace("image: auth-service:", "image: docker.io/library/auth-service:")
+    built_as = "docker.io/library/auth-service:" + text.split("image: docker.io/library/auth-service:")[1].split("\n")[0]
+    manifests = text.replace(built_as, IMAGE)
+    try:
+        for _ in range(2):
+            # Twice: applying it again changes nothing.
+            applied = run(KUBECTL, "apply", "-f", "-", stdin=manifests)
+        assert all(line.endswith("unchanged") for line in applied.splitlines()), applied
+        for thing in ("deployment/auth-service-auth", "deployment/auth-service-nginx", "statefulset/auth-service-writer"):
+            run(KUBECTL, "-n", "auth", "rollout", "status", thing, f"--timeout={ROLL_SECONDS:.0f}s")
+        writer = ["-n", "auth", "exec", "auth-service-writer-0", "-c", "writer", "--"]
+        added = json.loads(run(KUBECTL, *writer, "authsvc", "client", "add", "laptop", "--scope", "read", "--json"))
+        script = f"open('/tmp/secret', 'w').write({added['client_secret']!r})"
+        run(KUBECTL, *writer, "python", "-c", script)
+        client = ["--client-id", "laptop", "--secret-file", "/tmp/secret"]
+        assert "use it again" in run(KUBECTL, *writer, "authsvc", "trial", "http://auth-service", *client)
+    finally:
+        run(KUBECTL, "delete", "namespace", "auth", "--ignore-not-found", "--timeout=180s")
+
+
+@pytest.mark.skipif("TEST_ORACLE_CLUSTER_DSN" not in os.environ, reason="TEST_ORACLE_CLUSTER_DSN names no Oracle that pods can reach")
+def test_two_writers_over_oracle(release: Release) -> None:
+    dsn, user, password = (os.environ[f"TEST_ORACLE_CLUSTER_{name}"] for name in ("DSN", "USER", "PASSWORD"))
+    release.kubectl("create", "secret", "generic", "oracle", f"--from-literal=oracle-password={password}")
+    values = SMALL_RELEASE | {"oracle": {"url": f"oracle://{user}@{dsn}", "existingSecret": "oracle"}}
+    release.helm("install", **values)
+    assert (release.ready("auth"), release.ready("writer")) == (2, 2)
+    assert release.trial().count("use it again") == 2
+    secret = release.add_client("load")
+    with release.load("load", secret, threads=2) as result:
+        # The migration runs again, before anything is rolled.
+        release.helm("upgrade", **values | {"settings": {"AUTH_LOG_LEVEL": "debug"}})
+        release.rolled("deployment", "auth")
+        release.rolled("deployment", "writer")
+    assert result["failures"] == [], result
+    wait_until(lambda: _backlog(release) == 0, "the backlog is written", 120)
+    written = release.execute("writer", "authsvc", "token", "export", "--client", "load").count("\n")
+    assert written >= result["counts"]["/token"] + result["counts"]["/ott"]
+    assert release.get("persistentvolumeclaims")[0]["metadata"]["name"] == "data-auth-auth-service-redis-0"
+
+
+def _backlog(release: Release) -> int:
+    entries: int = json.loads(release.execute("writer", "authsvc", "writer", "status", "--json"))["backlog_entries"]
+    return entries
