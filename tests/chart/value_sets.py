@@ -67,7 +67,14 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
             "monitoringFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         },
         "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
-        "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "extra"}, "data": {"of": "{{ .Release.Name }}"}}],
+        "extraObjects": [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "extra", "namespace": "{{ .Release.Namespace }}"},
+                "data": {"of": "{{ .Release.Name }}"},
+            }
+        ],
     },
     "an nginx that cannot ask DNS": {"nginx": {"discovery": "clusterIP"}},
 }
