@@ -13,15 +13,13 @@ from tools import KUBECTL
 
 from servers import wait_until
 
-_open: list[Namespace] = []
-
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """A failure prints what went on in the namespaces that are open."""
     report = yield
     if report.failed and item.get_closest_marker("cluster"):
-        report.sections += [(f"namespace {namespace.name}", namespace.describe()) for namespace in _open]
+        report.sections += [(f"namespace {namespace.name}", namespace.describe()) for namespace in Namespace.open]
     return report
 
 
@@ -60,7 +58,5 @@ def volumes() -> None:
 def release(volumes: None) -> Iterator[Release]:
     """A namespace for a release; the module's first test installs it."""
     made = Release()
-    _open.append(made)
     yield made
-    _open.remove(made)
     made.delete()

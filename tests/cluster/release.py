@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, ClassVar
 
 from tools import HELM, KUBECTL, path_of
 
@@ -23,6 +23,14 @@ LOAD = Path(__file__).with_name("load.py")
 ROLL_SECONDS = 240.0
 SMALL = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}}
 
+SMALL_RELEASE = {
+    "auth": {"autoscaling": {"enabled": False}, "replicas": 2, "resources": SMALL},
+    "nginx": {"replicas": 1, "resources": SMALL},
+    "redis": {"resources": SMALL | {"limits": {"cpu": "1", "memory": "512Mi"}}, "persistence": {"size": "1Gi"}},
+    "writer": {"resources": SMALL},
+    "capacity": {"tokensPerSecond": 10},
+}
+
 
 def run(program: Any, *words: str, stdin: str | None = None) -> str:
     """What helm or kubectl prints; AssertionError with its complaint if it fails."""
@@ -32,11 +40,15 @@ def run(program: Any, *words: str, stdin: str | None = None) -> str:
 
 
 class Namespace:
-    """A namespace that ends with the tests that made it."""
+    """A namespace that ends with the tests that made it. What went on in those that are open is told when a test fails."""
 
-    def __init__(self) -> None:
-        self.name = f"auth-{token_hex(3)}"
-        run(KUBECTL, "create", "namespace", self.name)
+    open: ClassVar[list[Namespace]] = []
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name or f"auth-{token_hex(3)}"
+        if not name:
+            run(KUBECTL, "create", "namespace", self.name)
+        self.open.append(self)
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
         return run(KUBECTL, "-n", self.name, *words, stdin=stdin)
@@ -57,7 +69,8 @@ class Namespace:
         return "\n".join(texts)
 
     def delete(self) -> None:
-        run(KUBECTL, "delete", "namespace", self.name, "--timeout=180s")
+        self.open.remove(self)
+        run(KUBECTL, "delete", "namespace", self.name, "--ignore-not-found", "--timeout=180s")
 
 
 class Release(Namespace):
@@ -66,12 +79,20 @@ class Release(Namespace):
     name_prefix = "auth-auth-service"
     url = "http://auth-auth-service"
 
+    def __init__(self, chart: Path = CHART) -> None:
+        super().__init__()
+        self.chart = chart
+
     def helm(self, command: str, **values: Any) -> str:
         """Install or upgrade with these values, and wait until it is so."""
         repository, _, tag = IMAGE.rpartition(":")
         given = {"image": {"repository": repository, "tag": tag}, **values}
-        words = [command, "auth", str(CHART), "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s", "-f", "-"]
+        words = [command, "auth", str(self.chart), "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s", "-f", "-"]
         return run(HELM, *words, stdin=json.dumps(given))
+
+    def rollback(self) -> None:
+        """Back to the revision before."""
+        run(HELM, "rollback", "auth", "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s")
 
     def trial(self) -> str:
         """`helm test`."""

@@ -152,27 +152,35 @@ def _issue(release: Release, client: str, secret: str) -> str:
 def test_keys_rotate_in_three_steps_under_load_and_roll_back(release: Release, client: tuple[str, str]) -> None:
     auth = FIXED | {"replicas": 2, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}}}
     old = _issue(release, *client)
-    steps = [
-        {"issuingEntry": "token-key", "acceptedEntry": "token-key-2"},
-        {"issuingEntry": "token-key-2", "acceptedEntry": "token-key"},
-    ]
-    with release.load(*client) as result:
-        for keys in steps:
-            release.helm("upgrade", auth=auth, secrets={"tokenKeys": keys})
-            release.rolled("deployment", "auth")
-        assert "'active': True" in _ask(release, "/validate", token=old)
-        release.kubectl("rollout", "undo", "deployment/auth-auth-service-auth")
+    accept_new = {"issuingEntry": "token-key", "acceptedEntry": "token-key-2"}
+    issue_new = {"issuingEntry": "token-key-2", "acceptedEntry": "token-key"}
+
+    def use(keys: dict[str, str]) -> None:
+        release.helm("upgrade", auth=auth, secrets={"tokenKeys": keys})
         release.rolled("deployment", "auth")
+
+    with release.load(*client) as result:
+        use(accept_new)
+        use(issue_new)
+        assert "'active': True" in _ask(release, "/validate", token=old)
+        release.rollback()
+        release.rolled("deployment", "auth")
+        use(issue_new)
     assert_none_failed(result)
-    release.helm("upgrade", auth=auth, secrets={"tokenKeys": {"issuingEntry": "token-key-2", "acceptedEntry": ""}})
-    release.rolled("deployment", "auth")
+    with release.load(*client) as result:
+        use({"issuingEntry": "token-key-2", "acceptedEntry": ""})
+    assert_none_failed(result)
     assert "invalid_token" in _ask(release, "/validate", token=old), "a token of the key that was dropped"
 
 
 def test_uninstall_leaves_the_volumes_and_the_secret(release: Release) -> None:
     release.uninstall()
     kinds = "pods,services,deployments,statefulsets,jobs,configmaps,serviceaccounts,roles,rolebindings,networkpolicies,poddisruptionbudgets"
-    left = [f"{thing['kind']}/{thing['metadata']['name']}" for thing in release.get(kinds)]
-    assert sorted(left) == ["ConfigMap/kube-root-ca.crt", "ServiceAccount/default"]
+    of_kubernetes = ["ConfigMap/kube-root-ca.crt", "ServiceAccount/default"]
+    wait_until(lambda: sorted(_names(release.get(kinds))) == of_kubernetes, "all is gone", 120)
     assert [secret["metadata"]["name"] for secret in release.get("secrets")] == ["auth-auth-service-secrets"]
     assert len(release.get("persistentvolumeclaims")) == 2
+
+
+def _names(things: list[dict[str, Any]]) -> list[str]:
+    return [f"{thing['kind']}/{thing['metadata']['name']}" for thing in things]

@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from release import IMAGE, ROLL_SECONDS, SMALL, Release, run
+from release import IMAGE, ROLL_SECONDS, SMALL_RELEASE, Namespace, Release, run
 from tools import KUBECTL
 
 from localstack.layout import ROOT
@@ -18,34 +18,28 @@ pytestmark = [
     pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
 ]
 
-SMALL_RELEASE = {
-    "auth": {"autoscaling": {"enabled": False}, "replicas": 2, "resources": SMALL},
-    "nginx": {"replicas": 1, "resources": SMALL},
-    "redis": {"resources": SMALL | {"limits": {"cpu": "1", "memory": "512Mi"}}, "persistence": {"size": "1Gi"}},
-    "writer": {"resources": SMALL},
-    "capacity": {"tokensPerSecond": 10},
-}
-
 
 def test_the_laptop_profile_without_helm(volumes: None) -> None:
     text = run(KUBECTL, "kustomize", str(ROOT / "k8s" / "laptop")).replace("image: auth-service:", "image: docker.io/library/auth-service:")
     built_as = "docker.io/library/auth-service:" + text.split("image: docker.io/library/auth-service:")[1].split("\n")[0]
     manifests = text.replace(built_as, IMAGE)
+    namespace = Namespace("auth")
     try:
         for _ in range(2):
             # Twice: applying it again changes nothing.
             applied = run(KUBECTL, "apply", "-f", "-", stdin=manifests)
         assert all(line.endswith("unchanged") for line in applied.splitlines()), applied
         for thing in ("deployment/auth-service-auth", "deployment/auth-service-nginx", "statefulset/auth-service-writer"):
-            run(KUBECTL, "-n", "auth", "rollout", "status", thing, f"--timeout={ROLL_SECONDS:.0f}s")
-        writer = ["-n", "auth", "exec", "auth-service-writer-0", "-c", "writer", "--"]
-        added = json.loads(run(KUBECTL, *writer, "authsvc", "client", "add", "laptop", "--scope", "read", "--json"))
+            namespace.kubectl("rollout", "status", thing, f"--timeout={ROLL_SECONDS:.0f}s")
+        writer = ["exec", "auth-service-writer-0", "-c", "writer", "--"]
+        added = json.loads(namespace.kubectl(*writer, "authsvc", "client", "add", "laptop", "--scope", "read", "--json"))
         script = f"open('/tmp/secret', 'w').write({added['client_secret']!r})"
-        run(KUBECTL, *writer, "python", "-c", script)
-        client = ["--client-id", "laptop", "--secret-file", "/tmp/secret"]
-        assert "use it again" in run(KUBECTL, *writer, "authsvc", "trial", "http://auth-service", *client)
+        namespace.kubectl(*writer, "python", "-c", script)
+        doors = ["http://auth-service", "http://auth-service-auth:8080"]
+        said = namespace.kubectl(*writer, "authsvc", "trial", *doors, "--client-id", "laptop", "--secret-file", "/tmp/secret")
+        assert said.count("use it again") == 2
     finally:
-        run(KUBECTL, "delete", "namespace", "auth", "--ignore-not-found", "--timeout=180s")
+        namespace.delete()
 
 
 @pytest.mark.skipif("TEST_ORACLE_CLUSTER_DSN" not in os.environ, reason="TEST_ORACLE_CLUSTER_DSN names no Oracle that pods can reach")
