@@ -43,8 +43,14 @@ class Auth(Pods):
         int, Field(ge=0, le=300, description="How long a pod that was told to stop goes on answering (AUTH_DRAIN_SECONDS).")
     ] = 6
     pre_stop_seconds: Annotated[
-        int, Field(ge=0, le=300, description="How long it waits before that, so that nginx learns first that it is leaving.")
-    ] = 8
+        int | None,
+        Field(
+            ge=0,
+            le=300,
+            description="How long it waits before that, so that nginx learns first that it is leaving. Null: as long as that takes at most "
+            "(nginx.dnsTtlSeconds, nginx.resolverSeconds).",
+        ),
+    ] = None
     termination_grace_period_seconds: Annotated[
         int | None,
         Field(ge=1, le=3600, description="When a pod that is still there is killed. Null: as long as the two above and a request take."),

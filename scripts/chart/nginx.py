@@ -30,6 +30,10 @@ class Service(Values):
     type: Annotated[Literal["ClusterIP", "NodePort", "LoadBalancer"], Field(description="As Kubernetes has it.")] = "ClusterIP"
     port: Annotated[Port, Field(description="Port for plain HTTP.")] = 80
     annotations: dict[str, str] | None = {}
+    external_traffic_policy: Annotated[
+        Literal["", "Cluster", "Local"],
+        Field(description="Local: nginx sees the address of the client behind a LoadBalancer. Empty: Kubernetes' default."),
+    ] = ""
     load_balancer_source_ranges: Annotated[list[str] | None, Field(description="Who may reach a LoadBalancer, in CIDR notation.")] = []
 
 
@@ -63,12 +67,20 @@ class Nginx(Pods):
         Literal["headless", "clusterIP"],
         Field(
             description="headless: nginx asks the cluster's DNS for the pods and balances requests over them. clusterIP: for an nginx before 1.27.4; "
-            "Kubernetes balances connections, so a new pod gets work only as they are renewed."
+            "Kubernetes balances connections, so a new pod gets work only as they are renewed, and a renewed certificate is used after a restart."
         ),
     ] = "headless"
     resolver_seconds: Annotated[
         int, Field(ge=1, le=30, description="How long nginx keeps what DNS said, so how soon a new pod is used.")
     ] = 5
+    dns_ttl_seconds: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=300,
+            description="How long the cluster's DNS may give an old answer (`ttl` and `cache` of CoreDNS; kubeadm has 30). Pods roll this much slower.",
+        ),
+    ] = 30
     access_log: Annotated[
         Literal["errors", "all", "off"],
         Field(description="Which requests are logged, as JSON: those that nginx or an instance failed, all, none."),

@@ -13,7 +13,11 @@ class ExternalRedis(Values):
     """A Redis 7 or Valkey that is there already. It must be persistent and must not evict (maxmemory-policy noeviction)."""
 
     url: Annotated[
-        str, Field(pattern=r"^(rediss?://.+)?$", description="redis:// or rediss://USER@HOST:PORT/DATABASE; empty: the chart's own.")
+        str,
+        Field(
+            pattern=r"^(rediss?://([^:@/]+@)?[^@]+)?$",
+            description="redis:// or rediss://USER@HOST:PORT/DATABASE, without a password; empty: the chart's own.",
+        ),
     ] = ""
     existing_secret: Annotated[Name, Field(description="Secret with its password; empty: it asks for none.")] = ""
     entry: Annotated[SecretEntry, Field(description="The password's entry.")] = "redis-password"

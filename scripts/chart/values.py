@@ -45,14 +45,19 @@ class NetworkPolicy(Values):
     """Deny by default; only the arrows of the architecture are open."""
 
     enabled: bool = True
-    clients_from: Annotated[list[Object] | None, Field(description="Who may reach nginx (NetworkPolicyPeer); empty: everybody.")] = []
+    clients_from: Annotated[
+        list[Object] | None,
+        Field(
+            description="Who may reach nginx, and the instances past it (NetworkPolicyPeer). Empty: everybody nginx, and nobody the instances."
+        ),
+    ] = []
     monitoring_from: Annotated[
         list[Object] | None, Field(description="Who may scrape the management ports (NetworkPolicyPeer); empty: every pod of the cluster.")
     ] = []
 
 
 class Monitoring(Values):
-    """A PodMonitor of the Prometheus operator, for auth and writer."""
+    """A PodMonitor of the Prometheus operator for auth and writer, and an alert for the volume of Redis (PrometheusRule)."""
 
     enabled: bool = False
     labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds it.")] = {}
@@ -111,6 +116,7 @@ class ChartValues(Values):
     ] = ""
     image: ServiceImage = ServiceImage(repository="auth-service", tag="")
     image_pull_secrets: Annotated[list[Object] | None, Field(description="Of every pod.")] = []
+    user_id: Annotated[int | None, Field(ge=10000, description="User and group of every pod. Null: the cluster says (OpenShift).")] = 10001
     settings: Annotated[
         dict[str, str | int | float | bool] | None,
         Field(

@@ -87,3 +87,17 @@ def test_two_releases_in_a_namespace_share_no_name(value_set: str) -> None:
 def test_a_kubernetes_that_is_too_old_is_refused(helm: Program) -> None:
     assert "1.29.0" in refused(kubernetes="1.28", helm=helm)
     assert rendered_text(kubernetes="1.29.4-gke.100", helm=helm)
+
+
+def test_two_long_names_that_begin_alike_stay_two() -> None:
+    first, second = ({name_of(thing) for thing in render(name="r" * 52 + last)} for last in "ab")
+    assert not first & second
+
+
+def test_labels_of_the_user_do_not_replace_those_that_selectors_need() -> None:
+    mine = {"app.kubernetes.io/name": "mine", "app.kubernetes.io/component": "mine", "team": "platform"}
+    for thing in render({"commonLabels": mine, "auth": {"podLabels": mine}}):
+        assert thing["metadata"]["labels"]["app.kubernetes.io/name"] == "auth-service"
+        assert thing["metadata"]["labels"]["team"] == "platform"
+    [deployment] = [thing for thing in render({"auth": {"podLabels": mine}}) if name_of(thing) == "Deployment/auth-auth-service-auth"]
+    assert deployment["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] == "auth"

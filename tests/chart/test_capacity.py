@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from manifests import of_kind
 from rendering import refused, render
 from value_sets import ORACLE
 
@@ -17,25 +18,32 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"auth": {"drainSeconds": 4}}, "auth.drainSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     ({"auth": {"keepAliveSeconds": 4}}, "auth.keepAliveSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     (
-        {"auth": {"preStopSeconds": 5}},
-        "auth.preStopSeconds + auth.drainSeconds = 11 s, but nginx may go on sending to a pod for 2 x 5 + 2 s",
+        {"auth": {"preStopSeconds": 35}},
+        "auth.preStopSeconds + auth.drainSeconds = 41 s, but nginx may go on sending to a pod for 30 + 2 x 5 + 2 s",
     ),
     (
-        {"nginx": {"resolverSeconds": 7}},
-        "auth.preStopSeconds + auth.drainSeconds = 14 s, but nginx may go on sending to a pod for 2 x 7 + 2 s",
+        {"auth": {"preStopSeconds": 0}, "nginx": {"dnsTtlSeconds": 5}},
+        "auth.preStopSeconds + auth.drainSeconds = 6 s, but nginx may go on sending to a pod for 5 + 2 x 5 + 2 s",
     ),
     (
-        {"auth": {"terminationGracePeriodSeconds": 19}},
-        "auth.terminationGracePeriodSeconds 19 is too short: preStopSeconds 8 + drainSeconds 6 + 6 for the last request = 20.",
+        {"auth": {"preStopSeconds": 36}, "nginx": {"resolverSeconds": 6}},
+        "auth.preStopSeconds + auth.drainSeconds = 42 s, but nginx may go on sending to a pod for 30 + 2 x 6 + 2 s",
+    ),
+    (
+        {"auth": {"terminationGracePeriodSeconds": 47}},
+        "auth.terminationGracePeriodSeconds 47 is too short: preStopSeconds 36 + drainSeconds 6 + 6 for the last request = 48.",
     ),
     ({"auth": {"workers": 3}}, "auth.resources.limits.memory 384Mi is too small: 64Mi + 3 workers x 110Mi = 394Mi."),
     ({"auth": {"resources": {"limits": {"cpu": "3500m"}}}}, "auth.resources.limits.memory 384Mi is too small: 64Mi + 3 workers x 110Mi"),
     (
-        {"oracle": ORACLE | {"poolMax": 16}},
-        "2 writers x oracle.poolMax 16 + oracle.sessionReserve 10 = 42 sessions, but oracle.sessionLimit is 40",
+        {"oracle": ORACLE | {"poolMax": 11}},
+        "(2 writers + 1 that is ending) x oracle.poolMax 11 + oracle.sessionReserve 10 = 43 sessions, but oracle.sessionLimit is 40",
     ),
     ({"oracle": {"url": ORACLE["url"]}}, "oracle.url needs oracle.existingSecret"),
-    ({"redis": {"maxClients": 99}}, "12 auth pods x 1 workers x 4 + 1 writers x 20 + 32 = 100 connections to Redis, but it takes 99"),
+    (
+        {"redis": {"maxClients": 111}},
+        "(12 auth pods + 3 while they roll) x 1 workers x 4 + 1 writers x 20 + 32 = 112 connections to Redis, but it takes 111",
+    ),
     (
         {"capacity": {"tokensPerSecond": 500}},
         "Redis must hold 500 tokens/s x 3600 s x 200 bytes + 500 tokens/s x 30 min x 60 x 256 bytes = 563Mi (capacity), "
@@ -57,13 +65,15 @@ BAD: list[tuple[dict[str, Any], str]] = [
 """Values, and how the sentence begins by which they are refused."""
 
 JUST_GOOD: list[dict[str, Any]] = [
-    {"auth": {"terminationGracePeriodSeconds": 20}},
+    {"auth": {"terminationGracePeriodSeconds": 48}},
     {"auth": {"resources": {"limits": {"cpu": "2900m"}}}},
-    {"oracle": ORACLE | {"poolMax": 15}},
-    {"redis": {"maxClients": 100}},
+    {"oracle": ORACLE | {"poolMax": 10}},
+    {"redis": {"maxClients": 112}},
     {"redis": {"persistence": {"size": "1536Mi"}}},
     {"capacity": {"clientConnections": 8192}},
-    {"nginx": {"resolverSeconds": 6}},
+    {"auth": {"preStopSeconds": 36}},
+    {"nginx": {"resolverSeconds": 30, "dnsTtlSeconds": 300}},
+    {"auth": {"preStopSeconds": 0, "drainSeconds": 12}, "nginx": {"dnsTtlSeconds": 0}},
 ]
 
 
@@ -89,8 +99,41 @@ def test_a_sum_that_just_holds(values: dict[str, Any]) -> None:
         {"basePath": "auth/"},
         {"oracle": {"url": "oracle://user:secret@db:1521/S"}},
         {"nginx": {"service": {"port": 70000}}},
+        {"redis": {"external": {"url": "rediss://user:secret@redis:6379/0"}}},
+        {"redis": {"external": {"url": "rediss://:secret@redis:6379/0"}}},
     ],
     ids=str,
 )
 def test_what_the_schema_does_not_take(values: dict[str, Any]) -> None:
     assert refused(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "limit"),
+    [
+        # A quarter of 512Mi, at 256 bytes.
+        ({}, 524288),
+        ({"capacity": {"tokensPerSecond": 20, "outageMinutes": 1440}}, 1728000),
+        (
+            {"capacity": {"tokensPerSecond": 0, "outageMinutes": 0}, "redis": {"external": {"url": "redis://redis:6379", "memory": "100"}}},
+            1,
+        ),
+    ],
+    ids=str,
+)
+def test_the_backlog_may_be_as_long_as_the_outage_that_is_promised(values: dict[str, Any], limit: int) -> None:
+    assert environment(values)["AUTH_BACKLOG_LIMIT"] == str(limit)
+
+
+def test_a_large_number_of_the_settings_is_a_number() -> None:
+    assert environment({"settings": {"AUTH_BACKLOG_LIMIT": 4_000_000}})["AUTH_BACKLOG_LIMIT"] == "4000000"
+    assert environment({"settings": {"AUTH_READY_GRACE_SECONDS": 2.5}})["AUTH_READY_GRACE_SECONDS"] == "2.5"
+
+
+def environment(values: dict[str, Any]) -> dict[str, str]:
+    """Variables of an auth pod."""
+    [deployment] = [thing for thing in of_kind(render(values), "Deployment") if thing["metadata"]["name"].endswith("-auth")]
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    names = [variable["name"] for variable in container["env"]]
+    assert len(names) == len(set(names)), "a variable is there twice"
+    return {variable["name"]: variable["value"] for variable in container["env"]}

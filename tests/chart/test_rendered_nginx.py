@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,8 @@ from manifests import of_kind
 from rendering import render
 from value_sets import API_VERSIONS, VALUE_SETS
 
+from certificates import Authority
+from servers import wait_until
 from service.nginx_fixture import NginxServer, free_port, nginx_binary
 from service.one_instance import FORM, OneInstance, basic, bearer, one_instance, secret_of
 from service.wire import ask
@@ -45,6 +50,62 @@ def test_nginx_takes_the_files(value_set: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """That the workers can read, who have another user where the tests run as root."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, folder: Path) -> None:
+    files = files_of({"nginx": {"tls": {"secretName": "tls"}}})
+    (tls_map,) = re.findall(r"map \$ssl_server_name [^}]+}", files["http.conf"])
+    lines = [line for line in files["listen.conf"].splitlines() if line.startswith("ssl_")]
+    port = free_port()
+    here = [f"listen 127.0.0.1:{port} ssl;", *lines]
+    authority = Authority("ca")
+
+    def renew() -> bytes:
+        identity = authority.identity("auth", "auth.example")
+        for name, text in (("tls.key", identity.key_text()), ("tls.crt", identity.certificate)):
+            # A file of its own each time, as a volume of a Secret has it.
+            (folder / "new").write_bytes(text)
+            (folder / "new").replace(folder / name)
+        return identity.certificate
+
+    def served() -> bytes:
+        return ssl.get_server_certificate(("127.0.0.1", port)).encode()
+
+    first = renew()
+    http = tls_map.replace("/run/nginx-tls", str(folder))
+    with NginxServer(tmp_path / "conf", tmp_path / "prefix", free_port(), ["127.0.0.1:1"], listen="\n".join(here), http_level=http):
+        assert served() == first
+        second = renew()
+        wait_until(lambda: served() == second, "the new certificate is served", 30)
+
+
+def test_an_nginx_before_1_27_4_gets_no_line_that_it_does_not_know() -> None:
+    newest, older = (files_of({"nginx": {"discovery": mode, "tls": {"secretName": "tls"}}}) for mode in ("headless", "clusterIP"))
+    for line in ("keepalive_min_timeout", "ssl_certificate_cache", " resolve "):
+        assert any(line in text for text in newest.values())
+        assert not any(line in text for text in older.values())
+
+
+@pytest.mark.parametrize(
+    ("limit", "replicas", "lines"),
+    [
+        ({"requestsPerSecond": 100, "burst": 200}, 2, ("rate=3000r/m", "burst=100 nodelay")),
+        ({"requestsPerSecond": 10, "burst": 5}, 3, ("rate=200r/m", "burst=2 nodelay")),
+        ({"requestsPerSecond": 1, "burst": 0}, 100, ("rate=1r/m", "burst=0 nodelay")),
+    ],
+)
+def test_a_limit_is_shared_by_the_pods_of_nginx(limit: dict[str, int], replicas: int, lines: tuple[str, str]) -> None:
+    files = files_of({"nginx": {"replicas": replicas, "rateLimit": limit}})
+    assert lines[0] in files["http.conf"]
+    assert lines[1] in files["listen.conf"]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +146,20 @@ def test_the_whole_api_is_below_the_prefix(port: int) -> None:
 def test_nothing_is_beside_it(port: int, path: str) -> None:
     answer = ask(port, "GET", path)
     assert (answer.status, answer.json["error"]) == (404, "not_found")
+
+
+def test_the_metadata_are_where_rfc_8414_has_them(port: int) -> None:
+    """Section 3.1: the issuer's path comes after the well-known one. Below the prefix they are too, as everything."""
+    for path in (f"/.well-known/oauth-authorization-server{PREFIX}", f"{PREFIX}/.well-known/oauth-authorization-server"):
+        answer = ask(port, "GET", path)
+        assert (answer.status, "token_endpoint" in answer.json) == (200, True), path
+    assert ask(port, "GET", "/.well-known/oauth-authorization-server").status == 404
+
+
+@pytest.mark.parametrize(("path", "allow"), [("/token", "OPTIONS, POST"), ("/validate", "GET, HEAD, OPTIONS, POST")])
+def test_a_method_that_nginx_refuses_is_told_the_others(port: int, path: str, allow: str) -> None:
+    answer = ask(port, "TRACE", PREFIX + path)
+    assert (answer.status, answer.header("allow")) == (405, allow)
 
 
 def test_refusals_of_nginx_have_the_contracts_body_there_too(port: int) -> None:

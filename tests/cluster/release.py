@@ -25,7 +25,7 @@ SMALL = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"cpu": "1", "m
 
 SMALL_RELEASE = {
     "auth": {"autoscaling": {"enabled": False}, "replicas": 2, "resources": SMALL},
-    "nginx": {"replicas": 1, "resources": SMALL},
+    "nginx": {"replicas": 1, "resources": SMALL, "dnsTtlSeconds": 5},
     "redis": {"resources": SMALL | {"limits": {"cpu": "1", "memory": "512Mi"}}, "persistence": {"size": "1Gi"}},
     "writer": {"resources": SMALL},
     "capacity": {"tokensPerSecond": 10},

@@ -46,15 +46,35 @@
 {{- ternary $auth.autoscaling.minReplicas $auth.replicas (or $auth.autoscaling.enabled $auth.keda.enabled) -}}
 {{- end -}}
 
+{{/* Seconds for which nginx may go on sending to a pod that began to leave, or not know a new one: what DNS keeps, and twice what nginx keeps. */}}
+{{- define "auth-service.nginxLearns" -}}
+{{- add .Values.nginx.dnsTtlSeconds (mul 2 .Values.nginx.resolverSeconds) 2 -}}
+{{- end -}}
+
+{{/* Seconds that a pod waits before it drains. */}}
+{{- define "auth-service.preStopSeconds" -}}
+{{- if kindIs "invalid" .Values.auth.preStopSeconds -}}
+{{- max 0 (sub (include "auth-service.nginxLearns" . | int) (int .Values.auth.drainSeconds)) -}}
+{{- else -}}
+{{- int .Values.auth.preStopSeconds -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Seconds after which an auth pod is killed: the wait, the drain, the longest request, and a second to leave. */}}
 {{- define "auth-service.graceNeeded" -}}
-{{- add .Values.auth.preStopSeconds .Values.auth.drainSeconds 6 -}}
+{{- add (include "auth-service.preStopSeconds" . | int) .Values.auth.drainSeconds 6 -}}
 {{- end -}}
 
 {{/* Bytes of Redis memory that the capacity takes: live tokens, and events that wait for the record store. */}}
 {{- define "auth-service.memoryNeeded" -}}
 {{- $capacity := .Values.capacity -}}
 {{- add (mul $capacity.tokensPerSecond $capacity.accessTtlSeconds 200) (mul $capacity.tokensPerSecond $capacity.outageMinutes 60 256) -}}
+{{- end -}}
+
+{{/* Events that may wait for the record store: those of the outage to be outlived, or a quarter of the memory if that is more. */}}
+{{- define "auth-service.backlogLimit" -}}
+{{- $capacity := .Values.capacity -}}
+{{- max (mul $capacity.tokensPerSecond $capacity.outageMinutes 60) (div (include "auth-service.maxmemory" . | int64) 1024) 1 -}}
 {{- end -}}
 
 {{- define "auth-service.writers" -}}
@@ -95,13 +115,14 @@
 {{- if le (int $auth.keepAliveSeconds) 4 -}}
 {{- fail (printf "auth.keepAliveSeconds %v is not above the 4 s that nginx keeps idle connections: the pod would close one that nginx is about to use." $auth.keepAliveSeconds) -}}
 {{- end -}}
-{{- $leaving := add $auth.preStopSeconds $auth.drainSeconds -}}
-{{- if lt (int $leaving) (int (add (mul 2 $nginx.resolverSeconds) 2)) -}}
-{{- fail (printf "auth.preStopSeconds + auth.drainSeconds = %d s, but nginx may go on sending to a pod for 2 x %v + 2 s after it began to leave (nginx.resolverSeconds): raise one of the two or lower that." $leaving $nginx.resolverSeconds) -}}
+{{- $preStop := include "auth-service.preStopSeconds" . | int -}}
+{{- $leaving := add $preStop $auth.drainSeconds -}}
+{{- if lt (int $leaving) (include "auth-service.nginxLearns" . | int) -}}
+{{- fail (printf "auth.preStopSeconds + auth.drainSeconds = %d s, but nginx may go on sending to a pod for %v + 2 x %v + 2 s after it began to leave (nginx.dnsTtlSeconds, nginx.resolverSeconds): raise one of the first two (preStopSeconds: null is long enough) or lower one of the others." $leaving $nginx.dnsTtlSeconds $nginx.resolverSeconds) -}}
 {{- end -}}
 {{- $needed := include "auth-service.graceNeeded" . | int -}}
 {{- if and $auth.terminationGracePeriodSeconds (lt (int $auth.terminationGracePeriodSeconds) $needed) -}}
-{{- fail (printf "auth.terminationGracePeriodSeconds %v is too short: preStopSeconds %v + drainSeconds %v + 6 for the last request = %d." $auth.terminationGracePeriodSeconds $auth.preStopSeconds $auth.drainSeconds $needed) -}}
+{{- fail (printf "auth.terminationGracePeriodSeconds %v is too short: preStopSeconds %d + drainSeconds %v + 6 for the last request = %d." $auth.terminationGracePeriodSeconds $preStop $auth.drainSeconds $needed) -}}
 {{- end -}}
 
 {{- if $auth.resources.limits.memory -}}
@@ -113,9 +134,9 @@
 {{- end -}}
 
 {{- if $oracle.url -}}
-{{- $sessions := add (mul $writers $oracle.poolMax) $oracle.sessionReserve -}}
+{{- $sessions := add (mul (add $writers 1) $oracle.poolMax) $oracle.sessionReserve -}}
 {{- if gt (int $sessions) (int $oracle.sessionLimit) -}}
-{{- fail (printf "%d writers x oracle.poolMax %v + oracle.sessionReserve %v = %d sessions, but oracle.sessionLimit is %v: lower one of the three or raise the limit." $writers $oracle.poolMax $oracle.sessionReserve $sessions $oracle.sessionLimit) -}}
+{{- fail (printf "(%d writers + 1 that is ending) x oracle.poolMax %v + oracle.sessionReserve %v = %d sessions, but oracle.sessionLimit is %v: lower one of the three or raise the limit." $writers $oracle.poolMax $oracle.sessionReserve $sessions $oracle.sessionLimit) -}}
 {{- end -}}
 {{- if not $oracle.existingSecret -}}
 {{- fail "oracle.url needs oracle.existingSecret: the name of the Secret with the user's password." -}}
@@ -124,14 +145,14 @@
 
 {{/* A worker has one connection for requests and up to three for the directory; a writer 20; commands and people 32. */}}
 {{- $maxClients := ternary $redis.external.maxClients $redis.maxClients (ne $redis.external.url "") -}}
-{{- $connections := add (mul $mostPods $workers 4) (mul $writers 20) 32 -}}
+{{- $connections := add (mul (add $mostPods 3) $workers 4) (mul $writers 20) 32 -}}
 {{- if gt (int $connections) (int $maxClients) -}}
-{{- fail (printf "%d auth pods x %d workers x 4 + %d writers x 20 + 32 = %d connections to Redis, but it takes %v: raise redis.maxClients or lower the pods." $mostPods $workers $writers $connections $maxClients) -}}
+{{- fail (printf "(%d auth pods + 3 while they roll) x %d workers x 4 + %d writers x 20 + 32 = %d connections to Redis, but it takes %v: raise redis.maxClients or lower the pods." $mostPods $workers $writers $connections $maxClients) -}}
 {{- end -}}
 {{- $maxmemory := include "auth-service.maxmemory" . | int64 -}}
 {{- $filled := include "auth-service.memoryNeeded" . | int64 -}}
 {{- if gt $filled $maxmemory -}}
-{{- fail (printf "Redis must hold %v tokens/s x %v s x 200 bytes + %v tokens/s x %v min x 60 x 256 bytes = %dMi (capacity), but its maxmemory is %dMi: raise %s." $capacity.tokensPerSecond $capacity.accessTtlSeconds $capacity.tokensPerSecond $capacity.outageMinutes (div $filled 1048576) (div $maxmemory 1048576) (ternary "redis.external.memory" "redis.resources.limits.memory, of which it is half" (ne $redis.external.url ""))) -}}
+{{- fail (printf "Redis must hold %d tokens/s x %d s x 200 bytes + %d tokens/s x %d min x 60 x 256 bytes = %dMi (capacity), but its maxmemory is %dMi: raise %s." (int64 $capacity.tokensPerSecond) (int64 $capacity.accessTtlSeconds) (int64 $capacity.tokensPerSecond) (int64 $capacity.outageMinutes) (div $filled 1048576) (div $maxmemory 1048576) (ternary "redis.external.memory" "redis.resources.limits.memory, of which it is half" (ne $redis.external.url ""))) -}}
 {{- end -}}
 {{- if not $redis.external.url -}}
 {{- $volume := include "auth-service.bytes" $redis.persistence.size | int64 -}}
@@ -144,7 +165,7 @@
 {{/* worker_connections of nginx/nginx.conf; a request takes two, the client's and the pod's. */}}
 {{- $slots := div (mul $nginx.replicas $nginxWorkers 8192) 2 -}}
 {{- if gt (int $capacity.clientConnections) (int $slots) -}}
-{{- fail (printf "capacity.clientConnections %v do not fit: %v nginx pods x %d workers x 8192 / 2 = %d: raise nginx.replicas or the CPU limit of nginx." $capacity.clientConnections $nginx.replicas $nginxWorkers $slots) -}}
+{{- fail (printf "capacity.clientConnections %d do not fit: %v nginx pods x %d workers x 8192 / 2 = %d: raise nginx.replicas or the CPU limit of nginx." (int64 $capacity.clientConnections) $nginx.replicas $nginxWorkers $slots) -}}
 {{- end -}}
 
 {{- $keys := .Values.secrets.tokenKeys -}}

@@ -8,7 +8,13 @@
 {{- define "auth-service.fullname" -}}
 {{- $name := include "auth-service.name" . -}}
 {{- $default := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- default $default .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $full := default $default .Values.fullnameOverride -}}
+{{- if gt (len $full) 40 -}}
+{{- /* Two long names that begin alike must not become one. */ -}}
+{{- printf "%s-%s" ($full | trunc 31 | trimSuffix "-") (sha256sum $full | trunc 8) -}}
+{{- else -}}
+{{- $full -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What never changes in the life of a release: selectors are immutable. Takes (dict "root" $ "component" "auth"). */}}
@@ -19,14 +25,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
 {{- define "auth-service.labels" -}}
-{{ include "auth-service.selector" . }}
-app.kubernetes.io/part-of: {{ include "auth-service.name" .root }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := include "auth-service.selector" . | fromYaml -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" (include "auth-service.name" .root) -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63) -}}
+{{- /* The chart's own win: selectors and Helm live by them. */ -}}
+{{ merge $own (.root.Values.commonLabels | default dict) | toYaml }}
 {{- end -}}
 
 {{/* Takes an image of the values and the tag it has by default. */}}
@@ -55,8 +60,19 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 https://{{ first $nginx.httpRoute.hostnames }}{{ .Values.basePath }}
 {{- else if and $nginx.ingress.enabled $nginx.ingress.host -}}
 {{ ternary "https" "http" (ne $nginx.ingress.tlsSecretName "") }}://{{ $nginx.ingress.host }}{{ .Values.basePath }}
+{{- else if $nginx.tls.secretName -}}
+https://{{ include "auth-service.fullname" . }}.{{ .Release.Namespace }}.svc{{ if ne (int $nginx.tls.port) 443 }}:{{ $nginx.tls.port }}{{ end }}{{ .Values.basePath }}
 {{- else -}}
 {{ include "auth-service.url" . }}
+{{- end -}}
+{{- end -}}
+
+{{/* A value as text: Helm reads numbers as floats, and would write a million as 1e+06. */}}
+{{- define "auth-service.plain" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{- int64 . -}}
+{{- else -}}
+{{- toString . -}}
 {{- end -}}
 {{- end -}}
 

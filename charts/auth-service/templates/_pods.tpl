@@ -17,9 +17,11 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 10001
-  runAsGroup: 10001
-  fsGroup: 10001
+  {{- with .root.Values.userId }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  fsGroup: {{ int64 . }}
+  {{- end }}
   fsGroupChangePolicy: OnRootMismatch
   seccompProfile: {type: RuntimeDefault}
   {{- $tuning := .root.Values.tuning }}
@@ -58,10 +60,8 @@ topologySpreadConstraints:
 {{- define "auth-service.podMetadata" -}}
 labels:
   {{- /* Nothing of the chart's version: a release that changes no pod must not roll it. */}}
-  {{- include "auth-service.selector" . | nindent 2 }}
-  {{- with merge (dict) ((.values).podLabels | default dict) (.root.Values.commonLabels | default dict) }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- $own := include "auth-service.selector" . | fromYaml }}
+  {{- merge $own ((.values).podLabels | default dict) (.root.Values.commonLabels | default dict) | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) ((.values).podAnnotations | default dict) }}
 annotations: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -116,9 +116,18 @@ lifecycle:
 - name: AUTH_REDIS_PASSWORD_FILE
   value: /run/authsvc/secrets/{{ .Values.secrets.redisPasswordEntry }}
 {{- end }}
+{{- if not (hasKey (.Values.settings | default dict) "AUTH_BACKLOG_LIMIT") }}
+- name: AUTH_BACKLOG_LIMIT
+  value: {{ include "auth-service.backlogLimit" . | quote }}
+{{- end }}
+{{ include "auth-service.settings" . }}
+{{- end -}}
+
+{{/* The user's own. */}}
+{{- define "auth-service.settings" -}}
 {{- range $name, $value := .Values.settings }}
 - name: {{ $name }}
-  value: {{ $value | toString | quote }}
+  value: {{ include "auth-service.plain" $value | quote }}
 {{- end }}
 {{- end -}}
 
@@ -137,7 +146,7 @@ lifecycle:
 - name: AUTH_ORACLE_SESSION_RESERVE
   value: {{ $oracle.sessionReserve | quote }}
 - name: AUTH_ORACLE_WRITERS
-  value: {{ .Values.writer.replicas | quote }}
+  value: {{ add .Values.writer.replicas 1 | quote }} # one that is still ending while its successor begins
 {{- if $oracle.walletSecret }}
 - {name: AUTH_ORACLE_CONFIG_DIR, value: /run/authsvc/wallet}
 {{- end }}

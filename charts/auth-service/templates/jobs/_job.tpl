@@ -18,13 +18,18 @@ spec:
 
 {{- define "auth-service.jobSpec" -}}
 {{- $root := .root -}}
+{{- if .hook }}
 backoffLimit: 10
 activeDeadlineSeconds: 900
+{{- else }}
+# Without a deadline: an image that is missing for a while is only a pause.
+backoffLimit: 1000
+{{- end }}
 template:
   metadata:
     labels: {{- include "auth-service.selector" (dict "root" $root "component" .component) | nindent 6 }}
   spec:
-    {{- include "auth-service.pod" . | nindent 4 }}
+    {{- include "auth-service.pod" (merge (dict "values" $root.Values.writer) .) | nindent 4 }}
     restartPolicy: OnFailure
     containers:
       - name: {{ .component }}
@@ -32,7 +37,12 @@ template:
         imagePullPolicy: {{ $root.Values.image.pullPolicy }}
         args: {{- toYaml .args | nindent 10 }}
         {{- if .records }}
-        env: {{- include "auth-service.recordsEnv" $root | nindent 10 }}
+        env:
+          {{- include "auth-service.recordsEnv" $root | nindent 10 }}
+          {{- include "auth-service.settings" $root | nindent 10 }}
+          {{- with $root.Values.writer.extraEnv }}
+          {{- toYaml . | nindent 10 }}
+          {{- end }}
         {{- end }}
         resources: {{- toYaml $root.Values.jobResources | nindent 10 }}
         {{- include "auth-service.containerSecurity" $root | nindent 8 }}
@@ -40,11 +50,17 @@ template:
           - {name: tmp, mountPath: /tmp}
           {{- if .records }}
           {{- include "auth-service.recordsMounts" $root | nindent 10 }}
+          {{- with $root.Values.writer.extraVolumeMounts }}
+          {{- toYaml . | nindent 10 }}
+          {{- end }}
           {{- end }}
     volumes:
       - name: tmp
         emptyDir: {sizeLimit: 64Mi}
       {{- if .records }}
       {{- include "auth-service.recordsVolumes" $root | nindent 6 }}
+      {{- with $root.Values.writer.extraVolumes }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
       {{- end }}
 {{- end -}}

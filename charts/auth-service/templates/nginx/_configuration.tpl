@@ -15,9 +15,15 @@ upstream.conf: |
   {{- end }}
 http.conf: |
   include /run/nginx/resolver.conf;
+  {{- if and $nginx.tls.secretName (eq $nginx.discovery "headless") }}
+  # Named by a variable, a certificate is read again when it was renewed.
+  map $ssl_server_name $tls_folder {
+      default /run/nginx-tls;
+  }
+  {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  {{- /* Each nginx counts for itself. */}}
-  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div $rate.requestsPerSecond $nginx.replicas) }}r/s;
+  {{- /* Each nginx counts for itself, and knows whole numbers only: of a minute they are fine enough. */}}
+  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div (mul $rate.requestsPerSecond 60) $nginx.replicas) }}r/m;
   {{- end }}
   server {
       listen 9090;
@@ -38,8 +44,14 @@ listen.conf: |
   listen 8080 reuseport backlog=4096;
   {{- if $nginx.tls.secretName }}
   listen 8443 ssl reuseport backlog=4096;
+  {{- if eq $nginx.discovery "headless" }}
+  ssl_certificate $tls_folder/tls.crt;
+  ssl_certificate_key $tls_folder/tls.key;
+  ssl_certificate_cache max=2 valid=10s;
+  {{- else }}
   ssl_certificate /run/nginx-tls/tls.crt;
   ssl_certificate_key /run/nginx-tls/tls.key;
+  {{- end }}
   ssl_protocols TLSv1.2 TLSv1.3;
   ssl_session_cache shared:tls:10m;
   ssl_session_timeout 10m;
@@ -57,17 +69,26 @@ listen.conf: |
   access_log /dev/stdout json;
   {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  limit_req zone=clients burst={{ $rate.burst }} nodelay;
+  limit_req zone=clients burst={{ div (add $rate.burst $nginx.replicas -1) $nginx.replicas }} nodelay;
   limit_req_dry_run {{ ternary "on" "off" $rate.dryRun }};
   {{- end }}
   {{- with .Values.basePath }}
   {{- /* nginx runs this again for its own redirects: to /refusal, and below /validate. */}}
-  if ($uri !~ "^({{ . | replace "." "\\." }}/|/refusal$|/validate/)") {
+  {{- $prefix := . | replace "." "\\." }}
+  if ($uri !~ "^({{ $prefix }}/|/\.well-known/oauth-authorization-server{{ $prefix }}$|/refusal$|/validate/)") {
       return 404;
   }
-  rewrite ^{{ . | replace "." "\\." }}(/.*)$ $1;
+  # RFC 8414, 3.1: the issuer's path comes after the well-known one.
+  rewrite ^(/\.well-known/oauth-authorization-server){{ $prefix }}$ $1;
+  rewrite ^{{ $prefix }}(/.*)$ $1;
   {{- end }}
   {{- with $nginx.serverSnippet }}
   {{- . | nindent 2 }}
   {{- end }}
+{{- end -}}
+
+{{/* nginx/nginx.conf; an nginx before 1.27.4 does without the line that it does not know. */}}
+{{- define "auth-service.nginxConf" -}}
+{{- $text := .Files.Get "files/nginx.conf" -}}
+{{- ternary $text (regexReplaceAll "(?m)^ *keepalive_min_timeout .*\n" $text "") (eq .Values.nginx.discovery "headless") -}}
 {{- end -}}
