@@ -23,7 +23,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def volumes() -> None:
     """Where volumes are folders of the node that nobody provisions, they belong to root and are used once: empty and open them."""
     if "KUBECONFIG" not in os.environ:
