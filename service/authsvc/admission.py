@@ -64,6 +64,15 @@ class Admission:
             asyncio.get_running_loop().call_soon(self._end_turn)
         return self._turn_began
 
+    def open_at(self) -> float | None:
+        """`arrival`, or None while `closed`: both in one call, for every request makes it."""
+        began = self._turn_began
+        if began is None:
+            began = self.arrival()
+        elif monotonic() >= self._turn_ends:
+            return None
+        return None if self._counts.in_flight >= self._max_in_flight or self._queue else began
+
     @property
     def closed(self) -> bool:
         """Whether nothing more should be read now: every place is taken, or this turn has read all that it can answer in time."""

@@ -93,7 +93,8 @@ def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None,
     except Exception as raised:
         error = raised
     else:
-        waiting.when_settled(partial(drive, coroutine, done))
+        # As `when_settled` does.
+        waiting._resume = partial(drive, coroutine, done)
         return
     done(value, error)
 

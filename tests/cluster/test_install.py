@@ -18,7 +18,12 @@ pytestmark = [
     pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
 ]
 
-FIXED = {"autoscaling": {"enabled": False}, "replicas": 4}
+FIXED = {
+    "autoscaling": {"enabled": False},
+    "replicas": 4,
+    # A small node has room for an old and a new pod at once.
+    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}},
+}
 QUICK = {"dnsTtlSeconds": 5}
 """The DNS of a test cluster keeps nothing for longer: pods roll sooner."""
 METRICS = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9090/metrics').read().decode())"
@@ -52,7 +57,7 @@ def test_an_upgrade_that_changes_nothing_rolls_no_pod(release: Release) -> None:
 
 
 def test_rolling_restarts_under_load(release: Release, client: tuple[str, str]) -> None:
-    release.helm("upgrade", nginx=QUICK)
+    release.helm("upgrade", auth=FIXED, nginx=QUICK)
     with release.load(*client) as result:
         for component in ("auth", "nginx"):
             release.kubectl("rollout", "restart", f"deployment/auth-auth-service-{component}")
@@ -70,8 +75,6 @@ def test_pods_that_are_deleted_under_load(release: Release, client: tuple[str, s
 
 
 def test_scaling_from_four_to_eight_to_two_under_load(release: Release, client: tuple[str, str]) -> None:
-    small = {"resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}}}
-    release.helm("upgrade", auth=FIXED | small, nginx=QUICK)
     old = set(release.names("auth"))
     with release.load(*client) as result:
         release.kubectl("scale", "deployment/auth-auth-service-auth", "--replicas=8")
@@ -166,7 +169,7 @@ def _issue(release: Release, client: str, secret: str) -> str:
 
 
 def test_keys_rotate_in_three_steps_under_load_and_roll_back(release: Release, client: tuple[str, str]) -> None:
-    auth = FIXED | {"replicas": 2, "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "1", "memory": "384Mi"}}}
+    auth = FIXED | {"replicas": 2}
     old = _issue(release, *client)
     accept_new = {"issuingEntry": "token-key", "acceptedEntry": "token-key-2"}
     issue_new = {"issuingEntry": "token-key-2", "acceptedEntry": "token-key"}

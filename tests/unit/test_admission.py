@@ -180,6 +180,26 @@ def test_a_turn_that_has_read_too_long_leaves_the_rest_for_the_next() -> None:
     run(story)
 
 
+def test_while_it_is_closed_it_is_open_at_no_time() -> None:
+    """`open_at` is both questions at once: when, and whether."""
+
+    async def story() -> None:
+        admission = Admission(Counts(), 1, SHORT_SECONDS)
+        began = admission.open_at()
+        assert began == admission.arrival()
+        assert admission.open_at() == began
+        assert admission.enter(admission.arrival()) is None
+        assert (admission.closed, admission.open_at()) == (True, None)
+        admission.leave()
+        assert admission.open_at() == began
+        until = time.monotonic() + 2 * SHORT_SECONDS
+        while time.monotonic() < until:
+            pass
+        assert (admission.closed, admission.open_at()) == (True, None)
+
+    run(story)
+
+
 def test_the_arrival_is_the_beginning_of_the_turn() -> None:
     async def story() -> None:
         admission = Admission(Counts(), 1, LONG_SECONDS)

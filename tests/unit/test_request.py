@@ -451,3 +451,25 @@ def test_a_request_id_is_always_safe_to_echo(given_id: bytes) -> None:
 
 def test_request_ids_do_not_repeat() -> None:
     assert len({new_request_id() for _ in range(1000)}) == 1000
+
+
+@given(st.binary(max_size=12) | st.text(alphabet="=&+%a\x00é~", max_size=8).map(str.encode))
+@example(b"")
+@example(b"a")
+@example(b"a=b")
+@example(b"a&token=b")
+@example(b"a%20b")
+def test_a_form_with_nothing_but_a_token_is_read_as_any_form(value: bytes) -> None:
+    asked = request(b"token=" + value)
+    token = asked.only_token()
+    if token is not None:
+        assert asked.parameters() == {"token": token.decode("ascii")}
+
+
+def test_most_tokens_are_read_at_once_and_what_is_else_is_not() -> None:
+    def only(body: bytes, content_type: bytes = FORM) -> bytes | None:
+        return request(body, content_type).only_token()
+
+    assert only(b"token=at_AZaz09-_") == b"at_AZaz09-_"
+    assert [only(body) for body in (b"", b"token=", b"token", b"token=a&scope=b", b"scope=a", b"xtoken=a")] == [None] * 6
+    assert only(b"token=a", b"application/json") is None

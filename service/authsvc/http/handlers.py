@@ -73,11 +73,15 @@ class Handlers:
             if "scope" in query:
                 # Ignored, it would let a caller believe that the scope was checked.
                 raise InvalidRequest("scope of a POST comes in the body.")
-            parameters = request.parameters()
-            token, scope = _one_token(bearer, parameters), parameters.get("scope")
+            plain = request.only_token() if bearer is None else None
+            if plain is not None:
+                token, scope = plain, None
+            else:
+                parameters = request.parameters()
+                token, scope = _one_token(bearer, parameters), parameters.get("scope")
         active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope))
-        body, fields = _active(active)
-        return tuple.__new__(Response, (200, fields, b'{"active":true,"valid":true,%b}' % body))
+        body, fields = _active(b'{"active":true,"valid":true,', active)
+        return tuple.__new__(Response, (200, fields, body))
 
     async def introspect(self, request: Request) -> Response:
         """`POST /introspect`: what a token is worth, for an authenticated client (RFC 7662)."""
@@ -85,7 +89,7 @@ class Handlers:
         parameters = request.parameters()
         presented = request.credentials(parameters)
         active = await self._tokens.introspect(presented, _one_token(None, parameters))
-        return INACTIVE if active is None else ok(b'{"active":true,%b}' % _active(active)[0])
+        return INACTIVE if active is None else ok(_active(b'{"active":true,', active)[0])
 
     async def revoke(self, request: Request) -> Response:
         """`POST /revoke`: end a token, by its client or by whoever presents it (RFC 7009)."""
@@ -125,12 +129,12 @@ def _one_token(bearer: bytes | None, parameters: dict[str, str]) -> bytes:
     return given.encode("utf-8")
 
 
-def _active(active: Active) -> tuple[bytes, Fields]:
-    """The members that describe a live token, and the headers for a gateway. Neither can hold what JSON would escape."""
+def _active(begin: bytes, active: Active) -> tuple[bytes, Fields]:
+    """A body that goes on with what describes a live token, and headers for a gateway. Neither can hold what JSON would escape."""
     value: TokenValue = active.value
     about, fields = _about(value.client_id, value.scope)
     issued_seconds = value.issued_seconds
-    body = b'%b"iat":%d,"exp":%d,"jti":"%b"' % (about, issued_seconds, issued_seconds + value.ttl_seconds, base64url(active.name))
+    body = b'%b%b"iat":%d,"exp":%d,"jti":"%b"}' % (begin, about, issued_seconds, issued_seconds + value.ttl_seconds, base64url(active.name))
     return body, fields
 
 

@@ -89,13 +89,15 @@ class WireProtocol(HttpToolsProtocol):
             if self._unread:
                 self._unread.append(data)
                 return
-            self._arrived = admission.arrival()
-            if admission.closed:
+            arrived = admission.open_at()
+            if arrived is None:
+                self._arrived = admission.arrival()
                 self._unset_keepalive_if_required()
                 self._unread.append(data)
                 self.transport.pause_reading()
                 admission.leave_unread(self._read_on)
                 return
+            self._arrived = arrived
         self._feed(data)
 
     def _read_on(self) -> None:

@@ -57,10 +57,13 @@ def framed(response: Response, request_id: bytes) -> list[Header]:
 
 def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[Header], closing: bool = False) -> bytes:
     """An answer as HTTP/1.1; with `closing` it says that the connection ends with it, as a default field may, too."""
+    global _default
     status, fields, body = response
+    if default_fields is not _default[0]:
+        _default = (default_fields, Fields(*default_fields).lines)
     return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
         STATUS_LINES[status],
-        _lines(*default_fields),
+        _default[1],
         fields.lines,
         request_id,
         len(body),
@@ -69,9 +72,8 @@ def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[H
     )
 
 
-@lru_cache(16)
-def _lines(*fields: Header) -> bytes:
-    return Fields(*fields).lines
+_default: tuple[Sequence[Header], bytes] = ((), b"")
+"""The default fields of the last answer, and their lines: the server makes a new list when they change, each second."""
 
 
 def other_method(method: str, allowed: tuple[str, ...]) -> Response:
