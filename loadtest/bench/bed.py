@@ -31,7 +31,7 @@ class Bed:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.redis_port, self.port, self.management_port = free_port(), free_port(), free_port()
+        self.redis_port, self.port, self.management_port, self.writer_port = (free_port() for _ in range(4))
         self.secret = new_secret()
         self._processes: list[Process] = []
 
@@ -53,12 +53,20 @@ class Bed:
 
     def start_all(self) -> Process:
         """Start Redis, put the client into the directory, and start the service."""
+        self.start_redis()
+        asyncio.run(self._mirror())
+        return self.start_service()
+
+    def start_redis(self) -> None:
+        """Start Redis, and let the environment name it and all that the commands need."""
         os.environ |= {"AUTH_REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0", "AUTH_TOKEN_KEY": KEY, "AUTH_DRAIN_SECONDS": "0"}
         os.environ |= {"AUTH_PORT": str(self.port), "AUTH_MANAGEMENT_PORT": str(self.management_port)}
         listen = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder)]
         persistence = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
-        self.start(LOAD_CORE, "redis", str(find_redis().path), *listen, *persistence)
-        asyncio.run(self._mirror())
+        self.start(LOAD_CORE, "redis", str(find_redis().path), *listen, *persistence).wait_for_port(self.redis_port)
+
+    def start_service(self) -> Process:
+        """Start an instance and wait until it is ready."""
         service = self.start(SERVICE_CORE, "service", sys.executable, "-m", "authsvc", "serve")
         service.wait_for(f"http://127.0.0.1:{self.management_port}/ready")
         return service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -79,9 +80,16 @@ def _header(head: bytes, name: bytes) -> bytes:
 
 
 async def call(
-    port: int, request: bytes, connections: int, seconds: float, *, polite: bool = False, settle_seconds: float = 0.5
+    port: int,
+    request: bytes,
+    connections: int,
+    seconds: float,
+    *,
+    polite: bool = False,
+    settle_seconds: float = 0.5,
+    ended: asyncio.Event | None = None,
 ) -> Answers:
-    """Keep that many connections asking for that long; what came in the first `settle_seconds` is not counted."""
+    """Keep that many connections asking for that long or until it is `ended`; the first `settle_seconds` are not counted."""
     loop = asyncio.get_running_loop()
     answers = Answers()
     callers: list[Caller] = []
@@ -94,7 +102,8 @@ async def call(
     await asyncio.sleep(settle_seconds)
     answers.seconds.clear()
     began = loop.time()
-    await asyncio.sleep(seconds)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for((ended or asyncio.Event()).wait(), seconds)
     answers.wall_seconds = loop.time() - began
     await asyncio.gather(*connecting)
     for caller in callers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -36,6 +37,15 @@ class Process:
     def cpu_seconds(self) -> float:
         """CPU used so far by the child and all its descendants."""
         return sum(_cpu_seconds(pid) for pid in _descendants(self._child.pid))
+
+    def peak_memory_bytes(self) -> int:
+        """The most resident memory that the child or one of its descendants has had."""
+        peaks = [0]
+        for pid in _descendants(self._child.pid):
+            with contextlib.suppress(FileNotFoundError):
+                lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                peaks += [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+        return max(peaks)
 
     def wait_for(self, url: str, seconds: float = 20) -> None:
         """Wait until `url` answers anything but 503."""

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import memory, overload, records
+from bench import backlog, memory, overload, records
 from bench.bed import KEY, bed
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from localstack.servers import find_redis
@@ -167,15 +168,19 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("cpu", "overload", "memory", "records"),
+        choices=("cpu", "overload", "memory", "records", "backlog"),
         default="cpu",
-        help="CPU per request (default), a worker that is asked too much, bytes per token, or rows/s of the record stores",
+        help="CPU per request (default), a worker that is asked too much, bytes per token, rows/s of the record stores, "
+        "or a backlog that is written",
     )
     parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
+    parser.add_argument("--entries", type=int, default=1_000_000, help="entries of the `backlog` (default 1000000)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, alternating between the subjects (default 5)")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
     options = parser.parse_args()
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console()
     error_console = Console(stderr=True)
     try:
@@ -185,6 +190,11 @@ def main() -> None:
         if options.what == "records":
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
                 rows = asyncio.run(records.measure(options.seconds, options.rounds, Path(folder), console))
+            _keep(rows | {"environment": _environment()}, options.json)
+            return
+        if options.what == "backlog":
+            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+                rows = backlog.measure(options.entries, Path(folder), console)
             _keep(rows | {"environment": _environment()}, options.json)
             return
         for program in ("wrk", "taskset") if options.what == "cpu" else ("taskset",):

@@ -17,7 +17,7 @@ from service.test_writer import metrics, not_ready_because
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
 MERGE = "MERGE INTO tokens"
-FLAPPING_SECONDS = 20
+FLAPPING_SECONDS, LONG_FLAPPING_SECONDS = 180, 1800
 
 
 @pytest.fixture(scope="module")
@@ -230,17 +230,18 @@ def test_what_an_operator_must_mend_is_said_and_waited_for(
 
 
 @NEEDS_FAULTS
+@pytest.mark.timeout(FLAPPING_SECONDS + 220)
 def test_a_flapping_database_costs_the_writer_neither_memory_nor_descriptors(service: OracleDeployment, faults: OracleFaults) -> None:
     _flap(service, faults, FLAPPING_SECONDS)
 
 
 @NEEDS_FAULTS
 @pytest.mark.long
-@pytest.mark.timeout(400)
-def test_a_database_flapping_for_three_minutes_costs_the_writer_neither_memory_nor_descriptors(
+@pytest.mark.timeout(LONG_FLAPPING_SECONDS + 220)
+def test_a_database_flapping_for_half_an_hour_costs_the_writer_neither_memory_nor_descriptors(
     service: OracleDeployment, faults: OracleFaults
 ) -> None:
-    _flap(service, faults, 180)
+    _flap(service, faults, LONG_FLAPPING_SECONDS)
 
 
 def _flap(service: OracleDeployment, faults: OracleFaults, seconds: float) -> None:
