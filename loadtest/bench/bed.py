@@ -23,6 +23,8 @@ from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_p
 from localstack.servers import find_redis
 
 KEY = "bench-4Jq7ZxW2mV9sT1yLr8Kc3pNd6f"
+CLIENT_ID, EPOCH, INCARNATION = "bench", 1, 1
+"""What the tokens of a bench say of themselves."""
 START_SECONDS = 10.0
 
 
@@ -82,12 +84,13 @@ class Bed:
             process.stop()
 
     async def _mirror(self) -> None:
-        client = Client("bench", ("read", "write"), (Secret(secret_digest(self.secret.encode()), 0),), epoch=1, revision=1)
+        secret = Secret(secret_digest(self.secret.encode()), 0)
+        client = Client(CLIENT_ID, ("read", "write"), (secret,), epoch=EPOCH, revision=1)
         deadline = time.monotonic() + START_SECONDS
         while True:
             redis = connect_redis(read_settings())
             try:
-                await Mirror(redis).build([client], 1, "bench")
+                await Mirror(redis).build([client], INCARNATION, "bench")
                 return
             except RedisError as error:
                 if time.monotonic() > deadline:

@@ -8,10 +8,10 @@ import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import redis.asyncio
-from fastapi import Depends, FastAPI, Form, HTTPException
+from fastapi import Depends, FastAPI, Form, Header, HTTPException
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 
 REDIS_URL = os.environ["BENCH_REDIS_URL"]
@@ -28,7 +28,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-basic = HTTPBasic()
 
 
 def name_of(token: str) -> str:
@@ -36,16 +35,25 @@ def name_of(token: str) -> str:
     return hashlib.blake2b(token.encode(), key=KEY, digest_size=20).hexdigest()
 
 
-@app.post("/token")
-async def token(grant_type: Annotated[str, Form()], credentials: Annotated[HTTPBasicCredentials, Depends(basic)]) -> dict[str, object]:
-    """Issue: check the secret, store the token and its stream entry, answer."""
-    digest, scope = CLIENTS[credentials.username]
-    presented = hashlib.sha256(credentials.password.encode()).digest()
-    if grant_type != "client_credentials" or not hmac.compare_digest(presented, digest):
+def authenticated(credentials: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> str:
+    """The client that authenticates."""
+    digest, _ = CLIENTS[credentials.username]
+    if not hmac.compare_digest(hashlib.sha256(credentials.password.encode()).digest(), digest):
         raise HTTPException(401)
+    return credentials.username
+
+
+Caller = Annotated[str, Depends(authenticated)]
+
+
+async def issue(client_id: str, grant_type: str, one_time: bool) -> dict[str, object]:
+    """Store the token and its stream entry, answer."""
+    if grant_type != "client_credentials":
+        raise HTTPException(400)
+    _, scope = CLIENTS[client_id]
     made = "at_" + secrets.token_urlsafe(24)
     now = int(time.time())
-    value = json.dumps({"client_id": credentials.username, "scope": scope, "iat": now, "exp": now + 3600})
+    value = json.dumps({"client_id": client_id, "scope": scope, "iat": now, "exp": now + 3600, "one_time": one_time})
     async with app.state.redis.pipeline(transaction=False) as pipe:
         pipe.set(name_of(made), value, ex=3600)
         pipe.xadd("records", {"e": value})
@@ -53,11 +61,68 @@ async def token(grant_type: Annotated[str, Form()], credentials: Annotated[HTTPB
     return {"access_token": made, "token_type": "Bearer", "expires_in": 3600, "scope": scope}
 
 
-@app.post("/validate")
-async def validate(token: Annotated[str, Form()]) -> dict[str, object]:
-    """Validate: one GET, answer what it says."""
+async def end(token: str) -> bool:
+    """End a token and record it; whether it was alive."""
+    async with app.state.redis.pipeline(transaction=True) as pipe:
+        pipe.delete(name_of(token))
+        pipe.xadd("records", {"e": token})
+        deleted, _ = await pipe.execute()
+    return bool(deleted)
+
+
+async def described(token: str) -> dict[str, Any] | None:
+    """What is kept of a token."""
     stored = await app.state.redis.get(name_of(token))
-    if stored is None:
+    return None if stored is None else json.loads(stored)
+
+
+@app.post("/token")
+async def token(grant_type: Annotated[str, Form()], client_id: Caller) -> dict[str, object]:
+    """An access token."""
+    return await issue(client_id, grant_type, one_time=False)
+
+
+@app.post("/ott")
+async def ott(grant_type: Annotated[str, Form()], client_id: Caller) -> dict[str, object]:
+    """A one-time token."""
+    return await issue(client_id, grant_type, one_time=True)
+
+
+async def valid(token: str) -> dict[str, object]:
+    """One GET, answer what it says; a one-time token ends."""
+    value = await described(token)
+    if value is None or (value["one_time"] and not await end(token)):
         raise HTTPException(401)
-    value = json.loads(stored)
     return {"active": True, "valid": True, "token_type": "Bearer", "scopes": value["scope"].split(), **value}
+
+
+@app.post("/validate")
+async def validate(token: Annotated[str | None, Form()] = None, authorization: Annotated[str, Header()] = "") -> dict[str, object]:
+    """Validate the token of the body or of the header."""
+    return await valid(token or authorization.removeprefix("Bearer "))
+
+
+@app.get("/validate")
+async def validate_get(authorization: Annotated[str, Header()]) -> dict[str, object]:
+    """Validate the token of the header."""
+    return await valid(authorization.removeprefix("Bearer "))
+
+
+@app.post("/introspect")
+async def introspect(token: Annotated[str, Form()], client_id: Caller) -> dict[str, object]:
+    """What a token is worth."""
+    value = await described(token)
+    return {"active": False} if value is None else {"active": True, "token_type": "Bearer", "scopes": value["scope"].split(), **value}
+
+
+@app.post("/revoke")
+async def revoke(token: Annotated[str, Form()], client_id: Caller) -> dict[str, object]:
+    """End a token."""
+    await end(token)
+    return {"message": "Token revoked"}
+
+
+@app.get("/health")
+async def health() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from secrets import token_hex
 
 import pytest
 from release import IMAGE, ROLL_SECONDS, SMALL_RELEASE, Namespace, Release, run
@@ -49,15 +50,17 @@ def test_two_writers_over_oracle(release: Release) -> None:
     release.helm("install", **values)
     assert (release.ready("auth"), release.ready("writer")) == (2, 2)
     assert release.trial().count("use it again") == 2
-    secret = release.add_client("load")
-    with release.load("load", secret, threads=2) as result:
+    # The database may be one that another test wrote to.
+    client = f"load-{token_hex(3)}"
+    secret = release.add_client(client)
+    with release.load(client, secret, threads=2) as result:
         # The migration runs again, before anything is rolled.
         release.helm("upgrade", **values | {"settings": {"AUTH_LOG_LEVEL": "debug"}})
         release.rolled("deployment", "auth")
         release.rolled("deployment", "writer")
     assert result["failures"] == [], result
     wait_until(lambda: _backlog(release) == 0, "the backlog is written", 120)
-    written = release.execute("writer", "authsvc", "token", "export", "--client", "load").count("\n")
+    written = release.execute("writer", "authsvc", "token", "export", "--client", client).count("\n")
     assert written >= result["counts"]["/token"] + result["counts"]["/ott"]
     assert release.get("persistentvolumeclaims")[0]["metadata"]["name"] == "data-auth-auth-service-redis-0"
 

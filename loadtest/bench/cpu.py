@@ -1,0 +1,213 @@
+"""`scripts/bench`: CPU per request of every endpoint on one instance pinned to one core, beside references in the same run."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from authsvc.model import Kind
+from bench.bed import KEY, Bed, bed
+from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
+from bench.requests import basic, plain_tokens, request, service_tokens, write
+
+CONNECTIONS = 64
+TOKENS = 2000
+"""Different tokens, asked for in turn."""
+ONCE = 30_000
+"""Requests of which each is for a token of its own, in one round."""
+ONCE_PLAIN = 3000
+LONGEST_SECONDS = 60
+SCRIPT = Path(__file__).parent / "load.lua"
+REACH_PLAIN = 6.0
+"""The plain route's CPU over the endpoint's: what is aimed at."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One row: what is asked, with the client's credentials and a token."""
+
+    name: str
+    reach: float
+    """The canned answer's CPU over this one's: what is aimed at."""
+    request: Callable[[str, str], bytes]
+    kind: Kind = Kind.ACCESS
+    once: bool = False
+    """Whether each request must be for a token of its own."""
+
+
+ENDPOINTS = (
+    Endpoint("validate", 0.65, lambda client, token: request("POST", "/validate", token=token)),
+    Endpoint("validate, Bearer", 0.60, lambda client, token: request("POST", "/validate", authorization=f"Bearer {token}")),
+    Endpoint("validate, GET Bearer", 0.60, lambda client, token: request("GET", "/validate", authorization=f"Bearer {token}")),
+    Endpoint("token", 0.45, lambda client, token: request("POST", "/token", authorization=client, grant_type="client_credentials")),
+    Endpoint("ott", 0.45, lambda client, token: request("POST", "/ott", authorization=client, grant_type="client_credentials")),
+    Endpoint("introspect", 0.55, lambda client, token: request("POST", "/introspect", authorization=client, token=token)),
+    Endpoint("revoke", 0.40, lambda client, token: request("POST", "/revoke", authorization=client, token=token), once=True),
+    Endpoint("validate one-time", 0.40, lambda client, token: request("POST", "/validate", token=token), Kind.ONE_TIME, once=True),
+    Endpoint("health", 0.80, lambda client, token: request("GET", "/health")),
+)
+
+
+@dataclass
+class Sample:
+    """One round of one subject."""
+
+    cpu_microseconds: float
+    rate: float
+    p99_ms: float
+
+
+@dataclass
+class Subject:
+    """One thing that is measured: who serves it and what is asked."""
+
+    name: str
+    url: str
+    process: Process
+    make_requests: Callable[[], list[bytes]]
+    once: bool = False
+    """Whether each request is good for one answer."""
+    refused: bool = False
+    """Whether every request is to be refused."""
+    samples: list[Sample] = field(default_factory=list)
+
+    def cpu_microseconds(self) -> float:
+        """The median of the rounds."""
+        return statistics.median(sample.cpu_microseconds for sample in self.samples)
+
+    def over(self, other: Subject) -> list[float]:
+        """This one's CPU over another's, for each round: both were measured one after the other."""
+        return [mine.cpu_microseconds / its.cpu_microseconds for mine, its in zip(self.samples, other.samples, strict=True)]
+
+
+def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
+    """Load a subject; wrong answers end the bench, for a rate of refusals is no rate."""
+    file = write(subject.make_requests(), folder / "requests")
+    length = LONGEST_SECONDS if subject.once else seconds
+    before = subject.process.cpu_seconds()
+    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{length}s", "-s", str(SCRIPT), subject.url, "--"]
+    began = time.monotonic()
+    done = subprocess.run([*command, str(file), "once" if subject.once else "again"], capture_output=True, text=True, check=True)
+    used = subject.process.cpu_seconds() - before
+    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+    if line is None:
+        raise BenchError(f"wrk gave no result: {done.stderr[-300:]}")
+    requests, microseconds, refused, lost, p99_us = (int(word) for word in line.split()[1:])
+    if subject.once:
+        # wrk gives the time that it was told to take.
+        microseconds = int((time.monotonic() - began) * 1e6)
+    wrong = lost + (requests - refused if subject.refused else refused)
+    if wrong or not requests:
+        raise BenchError(f"{subject.name}: {wrong} of {requests} answers were wrong.")
+    return Sample(used / requests * 1e6, requests / microseconds * 1e6, p99_us / 1000)
+
+
+def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
+    """Run every subject `rounds` times, in turn; print the table and return it."""
+    with bed(folder) as made:
+        console.print("Starting Redis, the service and the references ...")
+        subjects = _subjects(made, made.start_all())
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("Measuring", total=rounds * len(subjects))
+            for _ in range(rounds):
+                for subject in subjects:
+                    progress.update(task, description=f"Measuring {subject.name}")
+                    subject.samples.append(measure(subject, seconds, folder))
+                    progress.advance(task)
+        return _report({subject.name: subject for subject in subjects}, console)
+
+
+def _subjects(made: Bed, service: Process) -> list[Subject]:
+    """Everything, each beside its reference."""
+    ports = {name: free_port() for name in ("canned", "empty", "plain", "full", "full management")}
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    canned = made.start(SERVICE_CORE, "canned", sys.executable, "-m", "bench.canned", str(ports["canned"]))
+    uvicorn = [sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools", "--no-access-log"]
+    empty = made.start(SERVICE_CORE, "empty", *uvicorn, "--lifespan", "off", "--port", str(ports["empty"]), "bench.empty:app")
+    environ = {"BENCH_REDIS_URL": f"redis://127.0.0.1:{made.redis_port}/1", "BENCH_KEY": KEY, "BENCH_SECRET": made.secret}
+    plain = made.start(SERVICE_CORE, "plain", *uvicorn, "--port", str(ports["plain"]), "bench.plain:app", **environ)
+    limited = {"AUTH_BACKLOG_LIMIT": "1", "AUTH_PORT": str(ports["full"]), "AUTH_MANAGEMENT_PORT": str(ports["full management"])}
+    full = made.start(SERVICE_CORE, "full", sys.executable, "-m", "authsvc", "serve", **limited)
+    full.wait_for(f"{urls['full management']}/ready")
+    canned.wait_for(urls["canned"])
+    empty.wait_for(urls["empty"])
+    plain.wait_for(f"{urls['plain']}/health")
+    made.tokens(1)  # the backlog that makes one instance refuse
+    client = basic(made.secret)
+    validates = _requests(ENDPOINTS[0], client, service_tokens(made.redis_port, Kind.ACCESS, TOKENS))
+    issues = [request("POST", "/token", authorization=client, grant_type="client_credentials")]
+    subjects = [
+        Subject("canned", urls["canned"], canned, lambda: validates),
+        Subject("empty app", urls["empty"], empty, lambda: validates),
+        Subject("refused with 429", urls["full"], full, lambda: issues, refused=True),
+    ]
+    for endpoint in ENDPOINTS:
+        for prefix, url, process, store, once in (
+            ("", made.url, service, service_tokens, ONCE),
+            ("plain ", urls["plain"], plain, plain_tokens, ONCE_PLAIN),
+        ):
+            make = partial(_made, endpoint, client, partial(store, made.redis_port, endpoint.kind, once if endpoint.once else TOKENS))
+            subjects.append(Subject(prefix + endpoint.name, url, process, make, endpoint.once))
+    return subjects
+
+
+def _made(endpoint: Endpoint, client: str, tokens: Callable[[], list[str]]) -> list[bytes]:
+    return _requests(endpoint, client, tokens())
+
+
+def _requests(endpoint: Endpoint, client: str, tokens: list[str]) -> list[bytes]:
+    """One for each token; one for all where no token is presented."""
+    return list(dict.fromkeys(endpoint.request(client, token) for token in tokens))
+
+
+def _report(subjects: dict[str, Subject], console: Console) -> dict[str, object]:
+    """Print the table; return it for the JSON file. Ratios are of the medians, their spread that of the rounds."""
+    canned, empty = subjects["canned"], subjects["empty app"]
+    reach = {endpoint.name: endpoint.reach for endpoint in ENDPOINTS}
+    columns = ("what", "CPU µs", "spread", "requests/s", "p99 ms", "canned/this", "spread", "reach", "empty/this", "plain/this")
+    table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
+    rows: list[dict[str, object]] = []
+    for name, subject in subjects.items():
+        if name.startswith("plain "):
+            continue
+        cpu = [sample.cpu_microseconds for sample in subject.samples]
+        of_canned = canned.over(subject)
+        plain = subjects.get(f"plain {name}")
+        row = {
+            "what": name,
+            "cpu_microseconds": subject.cpu_microseconds(),
+            "cpu_spread": [min(cpu), max(cpu)],
+            "rate": statistics.median(sample.rate for sample in subject.samples),
+            "p99_ms": statistics.median(sample.p99_ms for sample in subject.samples),
+            "canned_over_this": canned.cpu_microseconds() / subject.cpu_microseconds(),
+            "canned_spread": [min(of_canned), max(of_canned)],
+            "reach": reach.get(name),
+            "empty_over_this": empty.cpu_microseconds() / subject.cpu_microseconds(),
+            "plain_over_this": plain.cpu_microseconds() / subject.cpu_microseconds() if plain else None,
+        }
+        rows.append(row)
+        table.add_row(
+            name,
+            f"{row['cpu_microseconds']:.1f}",
+            f"{min(cpu):.1f}-{max(cpu):.1f}",
+            f"{row['rate']:,.0f}",
+            f"{row['p99_ms']:.1f}",
+            f"{row['canned_over_this']:.2f}",
+            f"{min(of_canned):.2f}-{max(of_canned):.2f}",
+            f"{reach[name]:.2f}" if name in reach else "",
+            f"{row['empty_over_this']:.2f}",
+            f"{row['plain_over_this']:.1f}" if plain else "",
+        )
+    console.print(table)
+    console.print(f"{CONNECTIONS} connections; plain/this is to reach {REACH_PLAIN:.0f}")
+    return {"connections": CONNECTIONS, "rows": rows}
