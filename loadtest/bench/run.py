@@ -19,7 +19,6 @@ from bench import backlog, cpu, memory, overload, records
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
-
 WIDTH = 120
 """Of the tables; a narrower terminal breaks their lines, which is easier to read than names cut short."""
 
