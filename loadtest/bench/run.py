@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import backlog, cpu, memory, overload, records
+from bench import backlog, compare, cpu, memory, overload, records
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
@@ -43,23 +43,32 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=("cpu", "overload", "memory", "records", "backlog"),
+        choices=("cpu", "overload", "memory", "records", "backlog", "compare"),
         default="cpu",
         help="CPU per request (default), a worker that is asked too much, bytes per token, rows/s of the record stores, "
-        "or a backlog that is written",
+        "a backlog that is written, or two results of `cpu` side by side",
     )
+    parser.add_argument("files", nargs="*", type=Path, help="for `compare`: the files of --json, the earlier one first")
+    parser.add_argument("--quick", action="store_true", help="one round of one second of each: a look, no figure")
     parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
     parser.add_argument("--entries", type=int, default=1_000_000, help="entries of the `backlog` (default 1000000)")
     parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds, alternating between the subjects (default 5)")
     parser.add_argument("--json", type=Path, help="write the result to this file, too")
     options = parser.parse_args()
+    if len(options.files) != (2 if options.what == "compare" else 0):
+        parser.error("compare takes two files, and nothing else takes any.")
+    if options.quick:
+        options.seconds = options.rounds = 1
     # Ended from outside, it ends what it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     console = Console()
     console.width = max(console.width, WIDTH)
     error_console = Console(stderr=True)
     try:
+        if options.what == "compare":
+            compare.compare(*options.files, console)
+            return
         if options.what == "memory":
             memory.measure(options.tokens, console)
             return

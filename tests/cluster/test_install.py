@@ -48,6 +48,8 @@ def test_with_no_values_it_gets_ready_and_passes_its_trial(release: Release) -> 
     assert release.ready("nginx") == 2
     log = release.trial()
     assert log.count("use it again") == 2, log
+    findings = json.loads(release.execute("writer", "authsvc", "check", "--json"))
+    assert {finding["part"] for finding in findings if finding["state"] != "ok"} <= {"disk"}, findings
 
 
 def test_an_upgrade_that_changes_nothing_rolls_no_pod(release: Release) -> None:

@@ -22,18 +22,18 @@ from authsvc.live.keys import BEAT, POISON, STREAMS, VOUCHED
 from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, service_environ
 from service.command_line import CommandLine
 
-PARTS = ["keys", "records", "redis", "persistence", "disk", "memory", "clock", "mirror", "backlog"]
+PARTS = ["keys", "records", "address", "redis", "persistence", "disk", "memory", "clock", "mirror", "backlog"]
 
 
 class Deployment:
-    """A Redis, a writer over an embedded store, and the command."""
+    """A Redis, a writer over an embedded store, an instance that is its own address, and the command."""
 
-    def __init__(self, server: RedisServer, writer: ServiceProcess, folder: Path) -> None:
+    def __init__(self, server: RedisServer, writer: ServiceProcess, instance: ServiceProcess, folder: Path) -> None:
         self.server = server
         self.writer = writer
         self.records = folder / "records.db"
         self.client = redis.Redis(port=server.port)
-        self.command = CommandLine(folder, writer.environ)
+        self.command = CommandLine(folder, writer.environ | {"AUTH_ISSUER": instance.url})
 
     def findings(self, **settings: str) -> dict[str, dict[str, str]]:
         """What `--json` prints, by part; the exit code says whether any is a failure."""
@@ -55,8 +55,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     server = RedisServer(folder / "redis", "--maxmemory", "512mb").start()
     with running(server):
         writer = ServiceProcess(folder / "writer", "write", redis_url=server.url, records_url=f"sqlite:///{folder / 'records.db'}")
-        with running(writer.start().wait_ready()):
-            found = Deployment(server, writer, folder)
+        instance = ServiceProcess(folder / "instance", "serve", redis_url=server.url)
+        with running(writer.start().wait_ready()), running(instance.start().wait_ready()):
+            found = Deployment(server, writer, instance, folder)
             yield found
             found.command.close()
             found.client.close()
@@ -70,6 +71,16 @@ def test_all_is_well(deployment: Deployment) -> None:
     lines = [line.split() for line in deployment.command.good("check").splitlines()]
     assert [part for _, part, *_ in lines] == PARTS
     assert {state for state, part, *_ in lines if part != "disk"} == {"ok"}
+
+
+def test_the_address_of_clients_is_tried(deployment: Deployment) -> None:
+    """No answer is worth a look, and no failure: not every place is let out to it."""
+    state, sentence = deployment.finding("address", issuer=f"http://127.0.0.1:{free_port()}/auth")
+    assert (state, "/auth/health does not answer from here" in sentence) == ("warning", True)
+    state, sentence = deployment.finding("address", issuer=deployment.writer.management_url)
+    assert (state, "/health answers 404" in sentence) == ("warning", True)
+    state, sentence = deployment.finding("address", issuer=f"http://127.0.0.1:{deployment.server.port}")
+    assert (state, "/health does not answer from here" in sentence) == ("warning", True)
 
 
 def test_nothing_is_left_behind(deployment: Deployment) -> None:

@@ -928,11 +928,12 @@ def test_status_tells_programs_and_people_the_same(service: Service, command: Co
     version = status.pop("version")
     assert re.fullmatch(r"\d+-[0-9a-f]{8}:\d+", version)
     assert status == {
-        "backlog_entries": 0, "backlog_age_seconds": 0.0, "newer_entries": 0, "errors": [], "poison_entries": 0, "poison": [],
+        "backlog_entries": 0, "backlog_age_seconds": 0.0, "newer_entries": 0, "writers": 1, "errors": [], "poison_entries": 0, "poison": [],
     }  # fmt: skip
     assert command.good("writer", "status").splitlines() == [
         "backlog:   0 entries, the oldest 0.0 s old",
         "newer:     0 of the oldest entries wait for a writer of a newer release",
+        "writers:   1 asked for entries in the last 30 s",
         f"mirror:    {version}",
         "errors:    0 writers are kept from their work",
         "poison:    0 entries set aside",
@@ -947,7 +948,7 @@ def test_status_counts_what_waits_for_a_newer_release(command: CommandLine, redi
         other.xadd(STREAMS[stream], {"e": payload})
     other.close()
     status = command.json("writer", "status", redis_url=redis_server.url)
-    assert (status["backlog_entries"], status["newer_entries"]) == (5, 3)
+    assert (status["backlog_entries"], status["newer_entries"], status["writers"]) == (5, 3, 0)
     assert "\nnewer:     3 of the oldest entries wait for" in command.good("writer", "status", redis_url=redis_server.url)
 
 

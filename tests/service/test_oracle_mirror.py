@@ -235,6 +235,18 @@ def test_check_finds_the_record_store_well(service: OracleDeployment, commands: 
     assert found["state"] == "ok", found
 
 
+def test_a_budget_that_is_too_small_holds_up_writers_and_no_command(commands: CommandLine) -> None:
+    """Whoever must disable a client at once is not to be told of sums."""
+    commands.good("client", "add", "budget", "--scope", "read", oracle_session_limit="12")
+    commands.good("client", "disable", "budget", oracle_session_limit="12")
+    found = _records(commands, oracle_session_limit="12")
+    assert (found["state"], found["sentence"].startswith("No writer starts: 1 writers x 4 sessions + 10 in reserve")) == ("failure", True)
+    assert "12: lower AUTH_ORACLE_POOL_MAX" in commands.refused("write", oracle_session_limit="12")
+    sentence = commands.refused("write", writer_workers="16")
+    assert sentence.startswith("A writer of 16 workers takes 18 sessions, but AUTH_ORACLE_POOL_MAX is 4")
+    commands.good("client", "delete", "budget")
+
+
 def _records(commands: CommandLine, **settings: str) -> dict[str, str]:
     """What `check` says of the record store."""
     done = commands.run("check", "--json", **settings)

@@ -261,3 +261,31 @@ def test_a_session_of_before_the_password_changed_is_used_to_its_end_and_then_cl
                 assert await session.rows(ONE) == [(1,)]
 
     asyncio.run(story())
+
+
+@NEEDS_FAULTS
+def test_a_password_that_is_refused_is_shown_once_until_it_is_another(
+    database: OracleDatabase, faults: OracleFaults, tmp_path: Path
+) -> None:
+    """A database locks an account after some wrong ones (FAILED_LOGIN_ATTEMPTS, often ten)."""
+    file = tmp_path / "password"
+    file.write_text("not-the-password")
+    url = through(database, port_of(database)).replace(f":{database.password}@", "@")
+
+    async def story() -> None:
+        async with opened(database, url, max=2, password_file=file) as pool:
+            before = faults.ask("stats")["logons_failed"]
+            for _ in range(5):
+                with pytest.raises(OperatorError, match="ORA-01017"):
+                    await pool.acquire()
+            assert faults.ask("stats")["logons_failed"] == before + 1
+            file.write_text("nor-is-this")
+            for _ in range(5):
+                with pytest.raises(OperatorError, match="ORA-01017"):
+                    await pool.acquire()
+            assert faults.ask("stats")["logons_failed"] <= before + 3
+            file.write_text(database.password)
+            async with session_of(pool) as session:
+                assert await session.rows(ONE) == [(1,)]
+
+    asyncio.run(story())

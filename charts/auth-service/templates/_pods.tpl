@@ -94,6 +94,7 @@ lifecycle:
 - {name: AUTH_PORT, value: "8080"}
 - {name: AUTH_MANAGEMENT_HOST, value: 0.0.0.0}
 - {name: AUTH_MANAGEMENT_PORT, value: "9090"}
+- {name: AUTH_ISSUER, value: {{ include "auth-service.issuer" . | quote }}}
 - name: AUTH_TOKEN_KEY_FILE
   value: /run/authsvc/secrets/{{ .Values.secrets.tokenKeys.issuingEntry }}
 {{- with .Values.secrets.tokenKeys.acceptedEntry }}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
 from enum import StrEnum
+from http import HTTPStatus
+from http.client import HTTPException
 from typing import NamedTuple
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import typer
 
@@ -24,6 +29,7 @@ from authsvc.records.connect import store_of
 from authsvc.records.contract import ORACLE_SCHEME
 from authsvc.settings import Settings
 
+ADDRESS_SECONDS = 5.0
 RECORDS_SECONDS = 5.0
 """Longest wait for the record store, should a writer have more patience."""
 SLOW_SYNC_SECONDS = 0.005
@@ -69,6 +75,7 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     yield _keys(settings)
     identity, records = await _records(settings)
     yield records
+    yield await asyncio.to_thread(_address, settings.issuer)
     redis = connect_redis(settings)
     try:
         try:
@@ -82,6 +89,30 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
             yield finding
     finally:
         await redis.aclose()
+
+
+def _address(issuer: str) -> Finding:
+    """Where clients find the service. Not every place where commands run is let out to it, so no answer is no failure."""
+    url = f"{issuer}/health"
+    began = time.perf_counter()
+    try:
+        with urlopen(url, timeout=ADDRESS_SECONDS) as response:  # noqa: S310 - settings take http and https only
+            healthy = response.status == HTTPStatus.OK and json.load(response) == {"status": "ok"}
+    except HTTPError as error:
+        with error:
+            return Finding(
+                "address", State.WARNING, f"{url} answers {error.code}: see whether AUTH_ISSUER is where nginx serves this service."
+            )
+    except (OSError, ValueError, HTTPException) as error:
+        said = str(getattr(error, "reason", "") or error or type(error).__name__).rstrip(".")
+        return Finding(
+            "address", State.WARNING, f"{url} does not answer from here ({said}): see whether AUTH_ISSUER is right and nginx is there."
+        )
+    if not healthy:
+        return Finding(
+            "address", State.WARNING, f"{url} answers something else: see whether AUTH_ISSUER is where nginx serves this service."
+        )
+    return Finding("address", State.OK, f"{url} answers in {(time.perf_counter() - began) * 1000:.1f} ms.")
 
 
 def _keys(settings: Settings) -> Finding:
@@ -103,6 +134,14 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
         schema = await store.open_as_it_is()
         identity = await store.identity()
         await store.try_write()
+        refused = [client.id for client in await store.list_clients() if client.problem() is not None]
+        budget = ""
+        try:
+            await store.check_budget()
+        except RecordsUnavailable:
+            raise
+        except OperatorError as error:
+            budget = str(error)
     except OperatorError as error:
         if identity:
             sentence = f"It can be read but not written, so records wait and no client can be changed: {error}"
@@ -114,6 +153,11 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
         return identity, Finding("records", State.FAILURE, sentence)
     finally:
         await store.close()
+    if budget:
+        return identity, Finding("records", State.FAILURE, f"No writer starts: {budget}")
+    if refused:
+        broken = f"{len(refused)} clients are refused until their rows are mended: {', '.join(refused[:5])}. See the writer's log."
+        return identity, Finding("records", State.WARNING, broken)
     answers = f"The record store is opened, read and written in {(time.perf_counter() - began) * 1000:.1f} ms"
     if schema.found != schema.own:
         newer = f"{answers}, but its schema {schema.found} is newer than this release's {schema.own}: upgrade this one."

@@ -17,6 +17,9 @@ from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings, read_settings
 
+CALL_SECONDS = 10.0
+"""Longest wait for one answer of the record store: somebody sits before a command, who has less patience than a writer."""
+
 T = TypeVar("T")
 
 
@@ -30,7 +33,7 @@ class Session:
     @asynccontextmanager
     async def store(self, *, as_it_is: bool = False) -> AsyncIterator[RecordStore]:
         """The record store, open; with `as_it_is` nothing is made and nothing migrated."""
-        store = store_of(self.settings)
+        store = store_of(self.settings, call_timeout_seconds=min(self.settings.writer_call_timeout_seconds, CALL_SECONDS))
         try:
             await (store.open_as_it_is() if as_it_is else store.open())
             yield store

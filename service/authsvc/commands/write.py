@@ -80,6 +80,7 @@ async def write(settings: Settings) -> None:
     listener = _listen(settings.management_host, settings.management_port)
     store = store_of(settings)
     await store.open()
+    await store.check_budget()
     redis = connect_redis(settings)
     holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     backlog = Backlog(redis, holder)

@@ -19,6 +19,8 @@ from authsvc.live.survey import take_survey
 from authsvc.live.troubles import Troubles
 
 POISON_SHOWN = 20
+SEEN_MS = 30_000
+"""A writer that lives asks every few seconds, unless its database keeps it: then it is among the errors."""
 HEAD = 100
 """Entries looked at of each stream. What a newer release wrote stays while all else is written, so it comes to stand first."""
 
@@ -27,7 +29,7 @@ app = typer.Typer(help="The writers and their backlog.", no_args_is_help=True)
 
 @app.command()
 def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the backlog, its age, the incarnation, what keeps writers from their work, and the entries set aside."""
+    """Show the backlog, its age, the writers, the incarnation, what keeps writers from their work, and the entries set aside."""
 
     async def work(session: Session) -> dict[str, Any]:
         async with session.pipeline() as pipeline:
@@ -36,6 +38,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             except Malformed as error:
                 raise OperatorError(f"Redis holds something that cannot be read: {error}.") from error
         try:
+            writers = await Backlog(session.redis, "status").writers_seen(SEEN_MS)
             poison = await Backlog(session.redis, "status").poison(POISON_SHOWN)
             newer = await _newer_entries(session.redis)
             troubles = await Troubles(session.redis).all()
@@ -45,6 +48,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             "backlog_entries": survey.backlog_entries,
             "backlog_age_seconds": survey.backlog_age_seconds,
             "newer_entries": newer,
+            "writers": writers,
             "version": str(survey.version) if survey.version else None,
             "errors": [{"writer": writer, "at": time_text(at_ms), "error": sentence} for writer, at_ms, sentence in troubles],
             "poison_entries": survey.poison_entries,
@@ -57,6 +61,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         return
     typer.echo(f"backlog:   {members['backlog_entries']} entries, the oldest {members['backlog_age_seconds']:.1f} s old")
     typer.echo(f"newer:     {members['newer_entries']} of the oldest entries wait for a writer of a newer release")
+    typer.echo(f"writers:   {members['writers']} asked for entries in the last {SEEN_MS // 1000} s")
     typer.echo(f"mirror:    {members['version'] or 'none: instances answer 503'}")
     typer.echo(f"errors:    {len(members['errors'])} writers are kept from their work")
     for trouble in members["errors"]:

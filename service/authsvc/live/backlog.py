@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -91,6 +92,15 @@ class Backlog:
             for consumer in await self._redis.xinfo_consumers(stream, GROUP):
                 if consumer["idle"] > idle_ms and consumer["name"] != self.consumer.encode():
                     await script(keys=[stream], args=[GROUP, consumer["name"]])
+
+    async def writers_seen(self, within_ms: int) -> int:
+        """Writers that asked for entries within that time, and so are alive."""
+        seen = set()
+        for stream in STREAMS:
+            with contextlib.suppress(ResponseError):  # nobody has made the stream or its group yet
+                consumers = await self._redis.xinfo_consumers(stream, GROUP)
+                seen |= {consumer["name"] for consumer in consumers if consumer["idle"] <= within_ms}
+        return len(seen)
 
     async def poison(self, count: int) -> list[dict[str, str]]:
         """The entries set aside, with the reason of each."""

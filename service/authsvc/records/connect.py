@@ -40,6 +40,7 @@ def pool_of(settings: Settings) -> PoolSettings | None:
         session_limit=settings.oracle_session_limit,
         session_reserve=settings.oracle_session_reserve,
         writers=settings.oracle_writers,
+        workers=settings.writer_workers,
         thick_mode=settings.oracle_thick_mode,
     )
 

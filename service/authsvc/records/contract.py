@@ -56,6 +56,9 @@ class RecordStore(Protocol):
         OperatorError MUST be raised where there is no record store, or one of an earlier schema.
         """
 
+    async def check_budget(self) -> None:
+        """OperatorError with the sum where the sessions of all writers are more than the database gives. A command takes few."""
+
     async def try_write(self) -> None:
         """Write and commit as every change does, and raise as it would. MUST leave nothing behind, even if it is interrupted.
 

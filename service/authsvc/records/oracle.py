@@ -74,7 +74,6 @@ class OracleStore:
 
     async def open(self) -> None:
         await self.open_as_it_is()
-        await self._check_budget()
 
     async def open_as_it_is(self) -> Schema:
         async def version(session: Session) -> str | None:
@@ -96,7 +95,7 @@ class OracleStore:
             )
         return Schema(found, SCHEMA_VERSION)
 
-    async def _check_budget(self) -> None:
+    async def check_budget(self) -> None:
         check_budget(self._settings, self._settings.session_limit, "AUTH_ORACLE_SESSION_LIMIT")
         try:
             rows = await self._rows(READ_SESSION_LIMIT)
@@ -119,7 +118,10 @@ class OracleStore:
         await self._pool.close()
 
     async def identity(self) -> str:
-        return str((await self._rows(READ_IDENTITY))[0][0])
+        rows = await self._rows(READ_IDENTITY)
+        if not rows:
+            raise OperatorError(f"The table store of {self._pool.where} has lost its row, which names the record store: restore it.")
+        return str(rows[0][0])
 
     async def next_incarnation(self, above: int) -> int:
         return await self._transaction(lambda session: session.raised_incarnation(above))
@@ -176,7 +178,14 @@ class OracleStore:
         return [as_client(row) for row in await self._rows(READ_CLIENTS_IN_ORDER)]
 
     async def revisions(self) -> dict[str, int]:
-        return dict(await self._rows(READ_REVISIONS))
+        found = dict(await self._rows(READ_REVISIONS))
+        lacking = sorted(client_id for client_id, revision in found.items() if revision is None)
+        if lacking:
+            raise OperatorError(
+                f"The row of client {lacking[0]} in {self._pool.where} has no revision: a trigger on clients is missing or disabled."
+                " Mend it (`authsvc migrate --sql` prints it), then write the row again."
+            )
+        return found
 
     async def write_records(self, records: Sequence[TokenRecord]) -> None:
         # In the order of their names, so that two writers lock rows in the same order.

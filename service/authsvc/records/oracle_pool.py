@@ -30,6 +30,20 @@ class _Made:
     """Since when (`time.monotonic`) it has opened no session, though one was asked for."""
 
 
+@dataclass(frozen=True)
+class _Refusal:
+    """A password that the database refused, and when it may be shown once more."""
+
+    error: oracledb.Error
+    password: str | None
+    tries: int
+    until: float
+
+
+REFUSED_SECONDS = (5.0, 60.0, 600.0)
+"""Waits after the first, second and every further refusal of a password: databases lock an account after some (often ten)."""
+
+
 class Pool:
     """Sessions for one process. A password that is refused is read again from its file, so that it may be changed while we run."""
 
@@ -39,6 +53,7 @@ class Pool:
         self._made: _Made | None = None
         self._homes: dict[Any, _Made] = {}
         """Where each session that is used came from."""
+        self._refusal: _Refusal | None = None
         self._waiting = 0
         self._used = 0
         self._unused = asyncio.Event()
@@ -70,15 +85,37 @@ class Pool:
     async def _acquired(self) -> Any:
         with driver_errors(self.where):
             made = self._made = self._made or self._make()
+            if self._is_refused(made):
+                assert self._refusal is not None, "there is one"
+                raise self._refusal.error
             try:
                 return await self._session_of(made)
             except oracledb.Error as error:
                 if not self._is_outdated(made, code_of(error)):
+                    self._note_refusal(made, error)
                     raise
             if made is self._made:
                 await self._disconnect()
             made = self._made = self._made or self._make()
-            return await self._session_of(made)
+            try:
+                return await self._session_of(made)
+            except oracledb.Error as error:
+                self._note_refusal(made, error)
+                raise
+
+    def _is_refused(self, made: _Made) -> bool:
+        """Whether a session could only be had by showing a password that was refused a short while ago."""
+        refusal = self._refusal
+        if refusal is None or made.pool.opened > made.pool.busy or monotonic() >= refusal.until:
+            return False
+        return self._read_password() == refusal.password
+
+    def _note_refusal(self, made: _Made, error: oracledb.Error) -> None:
+        if code_of(error) == "ORA-01017":
+            earlier = self._refusal
+            tries = earlier.tries + 1 if earlier is not None and earlier.password == made.password else 1
+            wait = REFUSED_SECONDS[min(tries, len(REFUSED_SECONDS)) - 1]
+            self._refusal = _Refusal(error, made.password, tries, monotonic() + wait)
 
     def _is_outdated(self, made: _Made, code: str) -> bool:
         """Whether a new pool may do better: with another password, or where the driver waits for ever for a server that says nothing."""
@@ -130,6 +167,7 @@ class Pool:
 
     async def _session_of(self, made: _Made) -> Any:
         made.users += 1
+        opened = made.pool.opened
         try:
             session = await self._healthy_session_of(made.pool)
         except BaseException:
@@ -137,6 +175,8 @@ class Pool:
             raise
         self._homes[session] = made
         made.stuck_since = None
+        if made.pool.opened > opened:
+            self._refusal = None
         return session
 
     async def _healthy_session_of(self, pool: Any) -> Any:

@@ -12,6 +12,8 @@ import oracledb
 
 from authsvc.errors import OperatorError
 
+SESSIONS_BESIDE = 2
+"""Sessions of a writer beside its workers': for clients, marks and purges."""
 SHAPE = "The address of an Oracle database is oracle://USER@HOST:PORT/SERVICE, or oracle://USER@ALIAS for a name in tnsnames.ora."
 
 
@@ -37,6 +39,8 @@ class PoolSettings:
     session_limit: int | None = None
     session_reserve: int = 10
     writers: int = 1
+    workers: int = 2
+    """Of one writer; each has a session while it writes."""
     thick_mode: bool = False
     in_threads: bool = False
     """Thick mode's way of calling the driver; tests go it in thin mode, too."""
@@ -65,6 +69,11 @@ class Address:
 
 def check_budget(settings: PoolSettings, limit: int | None, whose: str) -> None:
     """OperatorError with the sum written out when the pools of all writers do not fit into this limit."""
+    if settings.workers + SESSIONS_BESIDE > settings.max:
+        raise OperatorError(
+            f"A writer of {settings.workers} workers takes {settings.workers + SESSIONS_BESIDE} sessions, but AUTH_ORACLE_POOL_MAX is"
+            f" {settings.max}: raise it, or lower AUTH_WRITER_WORKERS."
+        )
     needed = settings.writers * settings.max + settings.session_reserve
     if limit is not None and needed > limit:
         raise OperatorError(

@@ -136,6 +136,9 @@ class SqliteStore:
         self._connection = connect_existing(self._path, self._call_timeout_seconds)
         return usable_schema(self._connection, self._path)
 
+    async def check_budget(self) -> None:
+        return
+
     @_in_thread
     def try_write(self) -> None:
         with self._transaction():
