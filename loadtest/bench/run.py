@@ -67,7 +67,8 @@ def main() -> None:
     error_console = Console(stderr=True)
     try:
         if options.what == "compare":
-            compare.compare(*options.files, console)
+            before, after = options.files
+            compare.compare(before, after, console)
             return
         if options.what == "memory":
             memory.measure(options.tokens, console)

@@ -91,6 +91,16 @@ class Admission:
         self._unread.append((self.arrival(), resume))
         self._expire_later()
 
+    def enter_at_once(self) -> bool:
+        """Take a place if there is one and nobody is pressed; what `enter` would do then. Else nothing happens."""
+        counts = self._counts
+        if counts.in_flight >= self._max_in_flight or self._queue or self._pressed_turns >= PRESSED_TURNS:
+            return False
+        counts.in_flight += 1
+        if self._refusals < _MOST_REFUSALS_SAVED:
+            self._refusals += REFUSED_SHARE
+        return True
+
     def enter(self, arrived: float) -> Promise[None] | None:
         """Take a place: at once (None), or when the promise is resolved. SlowDown, raised or in the promise, if it takes too long."""
         if self._counts.in_flight < self._max_in_flight and not self._queue:

@@ -161,7 +161,7 @@ def test_a_server_that_does_not_tell(deployment: Deployment) -> None:
 
 def test_a_redis_that_is_not_there(deployment: Deployment) -> None:
     findings = deployment.findings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
-    assert list(findings) == ["keys", "records", "redis"], "what needs it is not tried"
+    assert list(findings) == ["keys", "records", "address", "redis"], "what needs it is not tried"
     assert findings["redis"]["state"] == "failure"
     done = deployment.command.run("check", redis_url=f"redis://127.0.0.1:{free_port()}/0")
     assert done.returncode == 1

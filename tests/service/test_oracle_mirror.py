@@ -27,6 +27,7 @@ from servers import DEADLINE_SECONDS, wait_until
 from service.command_line import CommandLine
 from service.deployment import OracleDeployment, send
 from service.one_instance import secret_of
+from service.test_writer import not_ready_because
 from service.wire import Answer
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
@@ -133,6 +134,23 @@ def test_a_transaction_that_commits_after_a_later_one_is_in_force_too(service: O
         assert service.validate(tokens[0]) == 200
         connection.commit()
     late.wait_for_end(tokens[0])
+
+
+def test_a_row_that_no_trigger_saw_is_named_and_nothing_ends(service: OracleDeployment, commands: CommandLine) -> None:
+    token, dba, database = service.issue(), Dba(service, "unseen"), service.database
+    with oracledb.connect(user=database.user, password=database.password, dsn=database.dsn) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TRIGGER clients_draw_at_insert DISABLE")
+        try:
+            dba.insert()
+            sentence = "The row of client unseen in"
+            wait_until(lambda: sentence in not_ready_because(service.writer), "the writer says which row", IN_FORCE_SECONDS)
+            assert "has no revision: a trigger on clients is missing or disabled." in not_ready_because(service.writer)
+            assert service.validate(token) == 200
+        finally:
+            cursor.execute("ALTER TRIGGER clients_draw_at_insert ENABLE")
+    dba.update("scopes = scopes")
+    service.writer.wait_ready()
+    assert service.validate(token) == 200
 
 
 # Another state of the store

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.compare import compare
 from bench.processes import BenchError
+from generate import performance_table
 
 
 def result(rows: dict[str, tuple[float, float]], environment: str = "here") -> str:
@@ -82,3 +83,8 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"nowhere\.json cannot be read: No such file or directory\."):
         compare(tmp_path / "nowhere.json", tmp_path / "nowhere.json", Console())
+
+
+def test_the_table_of_the_documentation_is_of_the_result_beside_it() -> None:
+    page = performance_table.PAGE.read_text(encoding="utf-8")
+    assert page == performance_table.render(), "docs/performance.md differs: run scripts/generate-docs"

@@ -56,10 +56,16 @@ class Endpoints:
             finally:
                 # Not later: whoever reads his answer slowly takes no place.
                 self._admission.leave()
-        except Refusal as refusal:
-            response = refused(refusal, request_id)
-        except Exception:
-            response = defect(endpoint.name, request_id)
+        except Exception as error:
+            response = failed(error, endpoint.name, request_id)
+        self.note(endpoint.name, response.status, request_id, arrived)
+        return response
+
+    def finish(self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float) -> Response:
+        """`answer`, for a handler that was started in a place taken by `enter_at_once`: no coroutine around it, which would cost."""
+        self._admission.leave()
+        if response is None:
+            response = failed(error, endpoint.name, request_id)
         self.note(endpoint.name, response.status, request_id, arrived)
         return response
 
@@ -72,7 +78,12 @@ class Endpoints:
             log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"))
 
 
-def defect(name: str, request_id: bytes) -> Response:
-    """Log the exception that is being handled, and answer with nothing of it."""
-    log.exception("a request failed", endpoint=name, request_id=request_id.decode("ascii"))
+def failed(error: Exception | None, name: str, request_id: bytes) -> Response:
+    """The answer that a refusal is; of anything else nothing is answered, and all logged."""
+    return refused(error, request_id) if isinstance(error, Refusal) else defect(name, request_id, error)
+
+
+def defect(name: str, request_id: bytes, error: BaseException | None = None) -> Response:
+    """Log the error, by default the one that is being handled, and answer with nothing of it."""
+    log.error("a request failed", endpoint=name, request_id=request_id.decode("ascii"), exc_info=error or True)
     return refused(ServerError("This is a defect of the service; its log has the details."), request_id)

@@ -7,12 +7,13 @@ its connection is answered, and works on one at a time, so answers keep their or
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from authsvc.http.endpoints import defect
+from authsvc.http.endpoints import Endpoint, defect
 from authsvc.http.protocol import WireProtocol, WorkerState
 from authsvc.http.request import Request, new_request_id
-from authsvc.http.response import CLOSE, Response, wire_bytes
+from authsvc.http.response import CLOSE, Header, Response, wire_bytes
 from authsvc.promise import drive
 
 MOST_HELD_BYTES = 64 * 1024
@@ -28,6 +29,10 @@ class LaneProtocol(WireProtocol):
         self._beginning = False
         self._held = b""
         self._request_id = b""
+        self._asked_at = 0.0
+        self._endpoint: Endpoint
+        self._default_fields: Sequence[Header] = ()
+        self._says_close = False
         self._took_any = False
         self._last_asked = False
         self._hang_up = False
@@ -37,6 +42,7 @@ class LaneProtocol(WireProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         super().connection_made(transport)
         state: WorkerState = self.app_state["worker"]
+        self._state = state
         self._heads = state.heads
         self._endpoints = state.endpoints
 
@@ -90,21 +96,30 @@ class LaneProtocol(WireProtocol):
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
-            drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived), self._answered)
+            if self._state.admission.enter_at_once():
+                self._endpoint, self._asked_at = endpoint, self._arrived
+                drive(endpoint.handler(request), self._handled)
+            else:
+                drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived), self._answered)
             self._beginning = False
             if self._working:
                 self._held = data
                 return b""
         return b""
 
+    def _handled(self, response: Response | None, error: Exception | None) -> None:
+        self._answered(self._endpoints.finish(self._endpoint, response, error, self._request_id, self._asked_at), None)
+
     def _answered(self, response: Response | None, error: Exception | None) -> None:
         self._working = False
         if not self.transport.is_closing():
             if response is None:
-                response = defect("other", self._request_id)
+                response = defect("other", self._request_id, error)
             default_fields = self.server_state.default_headers
+            if default_fields is not self._default_fields:
+                self._default_fields, self._says_close = default_fields, CLOSE in default_fields
             self._active_at = self.loop.time()
-            closing = CLOSE in default_fields or (self._hang_up and not self._held)
+            closing = self._says_close or (self._hang_up and not self._held)
             self.transport.write(wire_bytes(response, self._request_id, default_fields, closing))
             if closing:
                 self._ending = True

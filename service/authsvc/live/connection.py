@@ -184,6 +184,17 @@ class Connection(asyncio.Protocol):
             self._fail("a reply that nobody asked for")
             return
         place = self._waiting.popleft()
+        if type(place) is Call and type(reply) is bytes and not place.settled:
+            # As `take` does; most replies are this, and each call of Python's counts.
+            place.version = self._version
+            place.settled = True
+            place._value = reply
+            if place._resume is not None:
+                try:
+                    place._resume()
+                except Exception:
+                    log.exception("a caller of the pipeline failed")
+            return
         if isinstance(place, _Batch):
             self._sent_at = place.sent_at
             self._observe_seconds(monotonic() - place.sent_at)
