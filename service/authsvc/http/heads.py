@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import httptools
 
+from authsvc.credentials import TOKEN_LENGTH
 from authsvc.http.endpoints import Endpoint
 from authsvc.http.request import MAX_BODY_BYTES, SINGLE_HEADERS, Head
 
@@ -22,6 +23,7 @@ LONGEST_HEAD = 2048
 
 _TOKENS = (b"\r\nAuthorization: Bearer ", b"\r\nauthorization: Bearer ")
 _REQUEST_IDS = (b"\r\nX-Request-Id: ", b"\r\nx-request-id: ", b"\r\nX-Request-ID: ")
+_TOKEN_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OTHER_WAY = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"trailer"))
@@ -52,8 +54,15 @@ class Heads:
         # One look for each tells of most heads that there is nothing to cut.
         if b"equest-I" in head or b"equest-i" in head:
             head, request_id = _cut(head, _REQUEST_IDS, _REQUEST_ID)
-        if b"Bearer " in head:
-            head, token = _cut(head, _TOKENS, _TOKEN)
+        start = head.find(b"Bearer ") + 7
+        if start > 6:
+            end = start + TOKEN_LENGTH
+            found = head[start:end]
+            if head[end : end + 2] == b"\r\n" and head[start - 24 : start] in _TOKENS and not found.translate(None, _TOKEN_CHARACTERS):
+                # A token of ours, with the field's name as most write it: cut in one go.
+                head, token = head[:start] + head[end:], found
+            else:
+                head, token = _cut(head, _TOKENS, _TOKEN)
         try:
             plain = self._known[head]
         except KeyError:

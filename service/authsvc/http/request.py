@@ -86,6 +86,11 @@ class Request:
         if not self.body:
             return {}
         if self._head.form:
+            if self.body.translate(None, _PLAIN) == b"=":
+                # One parameter, nothing encoded: what most ask a token with.
+                name, _, value = self.body.decode("ascii").partition("=")
+                if value:
+                    return {name: value}
             return form_parameters(self.body)
         if self._head.json:
             return json_parameters(self.body)

@@ -173,9 +173,23 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             self._reader.feed(data)
-            next_reply, deliver = self._reader.gets, self._deliver
+            next_reply, waiting = self._reader.gets, self._waiting
             while (reply := next_reply()) is not False:
-                deliver(reply)
+                # Most replies are bytes for a plain call: as `_deliver` and `take` do, without a call of Python's for each.
+                place = waiting[0] if waiting else None
+                if type(place) is Call and type(reply) is bytes and not place.settled:
+                    waiting.popleft()
+                    place.version = self._version
+                    place.settled = True
+                    place._value = reply
+                    if place._resume is not None:
+                        try:
+                            place._resume()
+                        except Exception:
+                            # One caller's continuation failed; the others' replies are still good.
+                            log.exception("a caller of the pipeline failed")
+                else:
+                    self._deliver(reply)
         except hiredis.ProtocolError as error:
             self._fail(f"protocol error: {error}")
 
@@ -184,17 +198,6 @@ class Connection(asyncio.Protocol):
             self._fail("a reply that nobody asked for")
             return
         place = self._waiting.popleft()
-        if type(place) is Call and type(reply) is bytes and not place.settled:
-            # As `take` does; most replies are this, and each call of Python's counts.
-            place.version = self._version
-            place.settled = True
-            place._value = reply
-            if place._resume is not None:
-                try:
-                    place._resume()
-                except Exception:
-                    log.exception("a caller of the pipeline failed")
-            return
         if isinstance(place, _Batch):
             self._sent_at = place.sent_at
             self._observe_seconds(monotonic() - place.sent_at)

@@ -16,6 +16,9 @@ STALE = b"stale"
 """The directory that the caller judged by is behind: nothing was done."""
 
 
+_READS = tuple(b"*2\r\n$3\r\nGET\r\n$24\r\n" + prefix for prefix in TOKEN_PREFIXES)
+
+
 class LiveTokens:
     """The tokens that are alive, and the tombstones of those that were ended before their time."""
 
@@ -28,8 +31,7 @@ class LiveTokens:
 
     def read(self, name: bytes) -> Call:
         """Ask for what is kept under a name; the reply goes to `decode`."""
-        key = TOKEN_PREFIXES[name[0] & 15] + name
-        return self._pipeline.call(b"*2\r\n$3\r\nGET\r\n$24\r\n%b\r\n" % key)
+        return self._pipeline.call(_READS[name[0] & 15] + name + b"\r\n")
 
     def store(self, name: bytes, value: TokenValue, now_ms: int) -> Call:
         """Store a token and its stream entry. Only two good replies (`stored`) mean that it is there."""

@@ -40,8 +40,8 @@ class _Refusal:
     until: float
 
 
-REFUSED_SECONDS = (5.0, 60.0, 600.0)
-"""Waits after the first, second and every further refusal of a password: databases lock an account after some (often ten)."""
+REFUSED_SECONDS = (60.0, 600.0)
+"""Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after some, often ten."""
 
 
 class Pool:
