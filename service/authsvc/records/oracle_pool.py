@@ -41,7 +41,7 @@ class _Refusal:
 
 
 REFUSED_SECONDS = (60.0, 600.0)
-"""Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after some, often ten."""
+"""Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after ten or so."""
 
 
 class Pool:
@@ -85,9 +85,14 @@ class Pool:
     async def _acquired(self) -> Any:
         with driver_errors(self.where):
             made = self._made = self._made or self._make()
-            if self._is_refused(made):
-                assert self._refusal is not None, "there is one"
-                raise self._refusal.error
+            refusal = self._refusal
+            if refusal is not None and made.password == refusal.password and made.pool.opened == made.pool.busy:
+                # A session can only be had by showing a password, and this one was refused.
+                if self._read_password() != refusal.password:
+                    await self._disconnect()
+                    made = self._made = self._made or self._make()
+                elif monotonic() < refusal.until:
+                    raise refusal.error
             try:
                 return await self._session_of(made)
             except oracledb.Error as error:
@@ -102,13 +107,6 @@ class Pool:
             except oracledb.Error as error:
                 self._note_refusal(made, error)
                 raise
-
-    def _is_refused(self, made: _Made) -> bool:
-        """Whether a session could only be had by showing a password that was refused a short while ago."""
-        refusal = self._refusal
-        if refusal is None or made.pool.opened > made.pool.busy or monotonic() >= refusal.until:
-            return False
-        return self._read_password() == refusal.password
 
     def _note_refusal(self, made: _Made, error: oracledb.Error) -> None:
         if code_of(error) == "ORA-01017":
