@@ -41,7 +41,7 @@ class _Refusal:
 
 
 REFUSED_SECONDS = (60.0, 600.0)
-"""Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after ten or so."""
+"""Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after some."""
 
 
 class Pool:
