@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from authsvc.live.mirror import Mirror
 from authsvc.model import Client, Secret
 from authsvc.settings import read_settings
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
+from localstack.layout import stack_ports
 from localstack.servers import find_redis
 
 KEY = "bench-4Jq7ZxW2mV9sT1yLr8Kc3pNd6f"
 CLIENT_ID, EPOCH, INCARNATION = "bench", 1, 1
 """What the tokens of a bench say of themselves."""
 START_SECONDS = 10.0
+MOST_INSTANCES = 4
 
 
 class Bed:
@@ -35,7 +38,7 @@ class Bed:
         self.folder = folder
         self.redis_port, self.port, self.management_port, self.writer_port = (free_port() for _ in range(4))
         self.secret = new_secret()
-        self._processes: list[Process] = []
+        self.processes: list[Process] = []
 
     @property
     def url(self) -> str:
@@ -50,14 +53,25 @@ class Bed:
     def start(self, core: int, name: str, *command: str, **environ: str) -> Process:
         """Start a process pinned to a core; it ends with the bed."""
         process = Process(command, core, self.folder / f"{name}.log", environ)
-        self._processes.append(process)
+        self.processes.append(process)
         return process
 
     def start_all(self) -> Process:
         """Start Redis, put the client into the directory, and start the service."""
         self.start_redis()
-        asyncio.run(self._mirror())
+        self.build_mirror()
         return self.start_service()
+
+    def build_mirror(self) -> None:
+        """Put the client into the directory of the instances."""
+        asyncio.run(self._mirror())
+
+    def free_ports(self) -> int:
+        """The first of some that nobody listens on, as a stack of instances takes them."""
+        while True:
+            first = free_port()
+            if all(_is_free(port) for port in stack_ports(first, MOST_INSTANCES)):
+                return first
 
     def start_redis(self) -> None:
         """Start Redis, and let the environment name it and all that the commands need."""
@@ -80,7 +94,7 @@ class Bed:
 
     def stop(self) -> None:
         """End all, the last first."""
-        for process in reversed(self._processes):
+        for process in reversed(self.processes):
             process.stop()
 
     async def _mirror(self) -> None:
@@ -98,6 +112,11 @@ class Bed:
                 await asyncio.sleep(0.05)
             finally:
                 await redis.aclose()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @contextmanager

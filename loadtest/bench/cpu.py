@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import Progress
@@ -64,13 +65,20 @@ class Sample:
     p99_ms: float
 
 
+class Measured(Protocol):
+    """Who serves: a process, or several together."""
+
+    def cpu_seconds(self) -> float:
+        """CPU used so far."""
+
+
 @dataclass
 class Subject:
     """One thing that is measured: who serves it and what is asked."""
 
     name: str
     url: str
-    process: Process
+    process: Measured
     make_requests: Callable[[], list[bytes]]
     once: bool = False
     """Whether each request is good for one answer."""

@@ -41,12 +41,19 @@ class Process:
 
     def peak_memory_bytes(self) -> int:
         """The most resident memory that the child or one of its descendants has had."""
-        peaks = [0]
+        return self._largest("VmHWM:")
+
+    def memory_bytes(self) -> int:
+        """The resident memory of the largest of the child and its descendants: of one worker, where it is one."""
+        return self._largest("VmRSS:")
+
+    def _largest(self, line_of: str) -> int:
+        found = [0]
         for pid in _descendants(self._child.pid):
             with contextlib.suppress(FileNotFoundError):
                 lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-                peaks += [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-        return max(peaks)
+                found += [int(line.split()[1]) * 1024 for line in lines if line.startswith(line_of)]
+        return max(found)
 
     def wait_for(self, url: str, seconds: float = 20) -> None:
         """Wait until `url` answers anything but 503."""

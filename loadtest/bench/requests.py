@@ -55,12 +55,14 @@ def _store(port: int, database: int, pairs: Iterable[tuple[bytes, bytes]]) -> No
         pipe.execute()
 
 
-def request(method: str, path: str, *, authorization: str = "", **form: str) -> bytes:
-    """One request as a client sends it."""
+def request(method: str, path: str, *, authorization: str = "", id_number: int | None = None, **form: str) -> bytes:
+    """One request as a client sends it; with a request id of its own where it is numbered."""
     body = "&".join(f"{name}={value}" for name, value in form.items()).encode()
     fields = ["Host: 127.0.0.1:8080"]
     if authorization:
         fields.append(f"Authorization: {authorization}")
+    if id_number is not None:
+        fields.append(f"X-Request-Id: bench-{id_number}")
     if form:
         fields.append(f"Content-Type: {FORM}")
     if method == "POST":

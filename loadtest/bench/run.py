@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -11,16 +10,115 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
-from bench import backlog, compare, cpu, memory, overload, records
+from bench import backlog, balanced, compare, cpu, memory, overload, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
 WIDTH = 120
 """Of the tables; a narrower terminal breaks their lines, which is easier to read than names cut short."""
+
+Seconds = Annotated[int, typer.Option(min=1, help="Length of one round of one subject.")]
+Rounds = Annotated[int, typer.Option(min=1, help="Rounds, alternating between the subjects.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the result to this file, too.")]
+
+app = typer.Typer(add_completion=False)
+console = Console()
+console.width = max(console.width, WIDTH)
+
+
+@app.callback(invoke_without_command=True)
+def of_cpu(
+    context: typer.Context,
+    seconds: Seconds = 4,
+    rounds: Rounds = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of one second of each: a look, no figure.")] = False,
+    json_file: Json = None,
+) -> None:
+    """CPU per request of every endpoint, beside a canned answer, an empty app and plain FastAPI routes."""
+    if context.invoked_subcommand is None:
+        _needs("wrk", "taskset")
+        length, times = (1, 1) if quick else (seconds, rounds)
+        _keep(_in_folder(lambda folder: cpu.bench(length, times, folder, console)), json_file)
+
+
+@app.command("balanced")
+def of_balanced(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """What nginx and four instances change, and how long answers take at a constant rate."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: balanced.measure_balanced(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("overload")
+def of_overload(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """A worker that is asked for more than it can do."""
+    _needs("taskset")
+    _keep(_in_folder(lambda folder: overload.measure(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("memory")
+def of_memory(tokens: Annotated[int, typer.Option(min=1, help="Tokens to store.")] = 200_000) -> None:
+    """Bytes of Redis memory that a live token costs."""
+    _needs("taskset")
+    memory.measure(tokens, console)
+
+
+@app.command("records")
+def of_records(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """Rows a second of the record stores, beside their drivers alone."""
+    _keep(_in_folder(lambda folder: asyncio.run(records.measure(seconds, rounds, folder, console))), json_file)
+
+
+@app.command("backlog")
+def of_backlog(
+    entries: Annotated[int, typer.Option(min=1, help="Entries that wait when the writer starts.")] = 1_000_000, json_file: Json = None
+) -> None:
+    """How long a writer takes for a backlog, in how much memory, while tokens go on being made."""
+    _needs("taskset")
+    _keep(_in_folder(lambda folder: backlog.measure(entries, folder, console)), json_file)
+
+
+@app.command("worker")
+def of_worker(
+    seconds: Annotated[int, typer.Option(min=1, help="Length of the load.")] = 600, rounds: Rounds = 5, json_file: Json = None
+) -> None:
+    """How soon an instance is ready, and whether a worker's memory stays as it is under load."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: worker.watch(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("compare")
+def of_two(
+    before: Annotated[Path, typer.Argument(help="The earlier result of --json.")],
+    after: Annotated[Path, typer.Argument(help="The later one.")],
+) -> None:
+    """Which rows of two results moved beyond noise; fails where one fell by more than a fifth."""
+    compare.compare(before, after, console)
+
+
+def _needs(*programs: str) -> None:
+    for program in programs:
+        if shutil.which(program) is None:
+            package = "util-linux" if program == "taskset" else program
+            raise BenchError(f"{program} is needed and not on PATH: install your system's package {package} (apt-get install {package}).")
+    if (os.cpu_count() or 1) < 2:
+        raise BenchError("Two cores are needed: one for the service, one for Redis and the load.")
+
+
+def _in_folder(measure: Callable[[Path], dict[str, object]]) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return measure(Path(folder))
+
+
+def _keep(result: dict[str, object], file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps(result | {"environment": _environment()}, indent=2) + "\n")
 
 
 def _environment() -> dict[str, object]:
@@ -32,70 +130,14 @@ def _environment() -> dict[str, object]:
     }
 
 
-def _keep(result: dict[str, object], file: Path | None) -> None:
-    if file is not None:
-        file.write_text(json.dumps(result, indent=2) + "\n")
-
-
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument(
-        "what",
-        nargs="?",
-        choices=("cpu", "overload", "memory", "records", "backlog", "compare"),
-        default="cpu",
-        help="CPU per request (default), a worker that is asked too much, bytes per token, rows/s of the record stores, "
-        "a backlog that is written, or two results of `cpu` side by side",
-    )
-    parser.add_argument("files", nargs="*", type=Path, help="for `compare`: the files of --json, the earlier one first")
-    parser.add_argument("--quick", action="store_true", help="one round of one second of each: a look, no figure")
-    parser.add_argument("--tokens", type=int, default=200_000, help="tokens to store for `memory` (default 200000)")
-    parser.add_argument("--entries", type=int, default=1_000_000, help="entries of the `backlog` (default 1000000)")
-    parser.add_argument("--seconds", type=int, default=4, help="length of one round of one subject (default 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds, alternating between the subjects (default 5)")
-    parser.add_argument("--json", type=Path, help="write the result to this file, too")
-    options = parser.parse_args()
-    if len(options.files) != (2 if options.what == "compare" else 0):
-        parser.error("compare takes two files, and nothing else takes any.")
-    if options.quick:
-        options.seconds = options.rounds = 1
+    """Run it; what keeps it from going on is one sentence."""
     # Ended from outside, it ends what it started.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    console = Console()
-    console.width = max(console.width, WIDTH)
-    error_console = Console(stderr=True)
     try:
-        if options.what == "compare":
-            before, after = options.files
-            compare.compare(before, after, console)
-            return
-        if options.what == "memory":
-            memory.measure(options.tokens, console)
-            return
-        if options.what == "records":
-            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-                rows = asyncio.run(records.measure(options.seconds, options.rounds, Path(folder), console))
-            _keep(rows | {"environment": _environment()}, options.json)
-            return
-        if options.what == "backlog":
-            with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-                rows = backlog.measure(options.entries, Path(folder), console)
-            _keep(rows | {"environment": _environment()}, options.json)
-            return
-        for program in ("wrk", "taskset") if options.what == "cpu" else ("taskset",):
-            if shutil.which(program) is None:
-                raise BenchError(f"{program} is needed and not on PATH: install your system's package of that name (apt-get install wrk).")
-        if (os.cpu_count() or 1) < 2:
-            raise BenchError("Two cores are needed: one for the service, one for Redis and the load.")
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            if options.what == "overload":
-                result = overload.measure(options.seconds, options.rounds, Path(folder), console) | {"environment": _environment()}
-            else:
-                result = cpu.bench(options.seconds, options.rounds, Path(folder), console) | {"environment": _environment()}
-        _keep(result, options.json)
+        app(prog_name="scripts/bench")
     except BenchError as error:
-        error_console.print(str(error), style="red")
+        Console(stderr=True).print(str(error), style="red")
         sys.exit(1)
 
 

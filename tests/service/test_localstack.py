@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -268,7 +269,9 @@ def test_sigterm_stops_a_stack_in_the_foreground(idle: CommandLine) -> None:
 
 def test_ctrl_c_during_the_start_leaves_nothing(idle: CommandLine) -> None:
     words = idle.command("up", "--port", str(idle.port), "--instances", "1")
-    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as up:
+    # Whoever runs the tests in the background may have it ignored, and a child inherits that.
+    interrupted = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True, preexec_fn=interrupted) as up:
         assert up.stdout is not None
         assert any("starting writer" in line for line in up.stdout)
         up.send_signal(signal.SIGINT)

@@ -1,0 +1,125 @@
+"""`scripts/bench balanced`: what nginx and four instances change, and how long answers take at 70 % of what they can do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import uvloop
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from authsvc.model import Kind
+from bench.bed import Bed, bed
+from bench.constant import Timed, ask_at
+from bench.cpu import CONNECTIONS, Subject, measure
+from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process
+from bench.requests import basic, request, service_tokens
+from localstack.layout import Layout
+from localstack.nginx import write_configuration
+from localstack.servers import find_nginx
+
+INSTANCES = 4
+TOKENS = 2000
+SHARE = 0.7
+"""Of the best rate, for the constant one."""
+
+
+class Together:
+    """Several processes as one that is measured."""
+
+    def __init__(self, *processes: Process) -> None:
+        self._processes = processes
+
+    def cpu_seconds(self) -> float:
+        """Of all."""
+        return sum(process.cpu_seconds() for process in self._processes)
+
+
+def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
+    """Measure one instance, the same through nginx, and four; print the table and return it."""
+    with bed(folder) as made:
+        console.print("Starting Redis, nginx and the instances ...")
+        made.start_redis()
+        redis = made.processes[-1]
+        made.build_mirror()
+        one, four = _stack(made, folder / "one", 1), _stack(made, folder / "four", INSTANCES)
+        tokens = service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
+        validates = [request("POST", "/validate", id_number=number, token=token) for number, token in enumerate(tokens)]
+        subjects = [
+            Subject(f"{name}, {where}", url, Together(*instances, redis), partial(list, requests))
+            for name, requests in (("validate", validates), ("token", _issues(made)))
+            for where, url, instances in (
+                ("one instance", one.layout.instance_urls[0], one.instances),
+                ("one behind nginx", one.layout.base_url, one.instances),
+                ("four behind nginx", four.layout.base_url, four.instances),
+            )
+        ]
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("Measuring", total=rounds * len(subjects))
+            for _ in range(rounds):
+                for subject in subjects:
+                    subject.samples.append(measure(subject, seconds, folder))
+                    progress.advance(task)
+        peak = median(sample.rate for sample in subjects[2].samples)
+        os.sched_setaffinity(0, {LOAD_CORE})
+        timed: Timed = uvloop.run(ask_at(SHARE * peak, four.layout.port, validates, CONNECTIONS, max(seconds, 5)))
+    if timed.wrong:
+        raise BenchError(f"{timed.wrong} answers at a constant rate were wrong.")
+    return _report(subjects, peak, timed, console)
+
+
+def _issues(made: Bed) -> list[bytes]:
+    fields = {"authorization": basic(made.secret), "grant_type": "client_credentials"}
+    return [request("POST", "/token", id_number=number, **fields) for number in range(TOKENS)]
+
+
+class _Stack(NamedTuple):
+    """nginx and its instances, as the local stack has them."""
+
+    layout: Layout
+    instances: list[Process]
+
+
+def _stack(made: Bed, folder: Path, number: int) -> _Stack:
+    folder.mkdir()
+    layout = Layout(folder, port=made.free_ports(), instances=number)
+    instances = []
+    for port, management in zip(layout.instance_ports, layout.instance_management_ports, strict=True):
+        ports = {"AUTH_PORT": str(port), "AUTH_MANAGEMENT_PORT": str(management)}
+        instance = made.start(SERVICE_CORE, f"instance-{port}", sys.executable, "-m", "authsvc", "serve", **ports)
+        instance.wait_for(f"http://127.0.0.1:{management}/ready")
+        instances.append(instance)
+    write_configuration(layout)
+    prefix = str(layout.nginx_dir)
+    nginx = made.start(LOAD_CORE, f"nginx-{number}", str(find_nginx().path), "-p", prefix, "-c", f"{prefix}/nginx.conf", "-e", "stderr")
+    nginx.wait_for(f"{layout.base_url}/health")
+    return _Stack(layout, instances)
+
+
+def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console) -> dict[str, object]:
+    columns = ("what", "CPU µs of instances and Redis", "spread", "requests/s", "of one instance", "spread")
+    table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
+    rows: list[dict[str, object]] = []
+    for number, subject in enumerate(subjects):
+        alone = subjects[number - number % 3]
+        cpu = [sample.cpu_microseconds for sample in subject.samples]
+        ratios = subject.over(alone)
+        rate = median(sample.rate for sample in subject.samples)
+        row: dict[str, object] = {"what": subject.name, "cpu_microseconds": median(cpu), "cpu_spread": [min(cpu), max(cpu)], "rate": rate}
+        rows.append(row | {"of_one": median(ratios), "of_one_spread": [min(ratios), max(ratios)]})
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
+        table.add_row(subject.name, f"{median(cpu):.1f}", f"{min(cpu):.1f}-{max(cpu):.1f}", f"{rate:,.0f}", f"{median(ratios):.2f}", spread)
+    console.print(table)
+    p50, p99 = timed.percentile_ms(0.5), timed.percentile_ms(0.99)
+    console.print(
+        f"{SHARE:.0%} of {peak:,.0f} validates a second, at a constant rate: half are answered in {p50:.1f} ms, 99 % in {p99:.1f} ms"
+    )
+    console.print(f"timed from when each was due; {timed.most_waiting} waited for a connection at most")
+    rows.append({"what": "constant rate", "rate": SHARE * peak, "p50_ms": p50, "p99_ms": p99, "most_waiting": timed.most_waiting})
+    return {"connections": CONNECTIONS, "rows": rows}
