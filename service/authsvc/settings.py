@@ -96,7 +96,11 @@ class Settings(BaseSettings):
         5.0, gt=0, le=60, description="Longest wait for a session of the pool, and for the database to accept a connection."
     )
     oracle_ping_interval_seconds: int = Field(
-        30, ge=-1, le=3600, description="A session that was idle this long is tried before it is used; -1: never."
+        -1,
+        ge=-1,
+        le=3600,
+        description="A session that was idle this long is tried by the driver before it is used; -1: never. In thin mode a process crashes "
+        "that tries one which was cut (seen with oracledb 26.1); without, a statement fails and is tried again.",
     )
     oracle_statement_cache_size: int = Field(40, ge=0, le=1000, description="Statements that a session keeps parsed.")
     oracle_session_limit: int | None = Field(

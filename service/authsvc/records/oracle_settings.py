@@ -29,7 +29,8 @@ class PoolSettings:
     """Idle sessions are closed after this."""
     wait_timeout: float = 5.0
     """Longest wait for a session of the pool."""
-    ping_interval: int = 30
+    ping_interval: int = -1
+    """Never by default: the driver tells a timeout to what it pings, and to a session that was cut that is a crash (SIGSEGV)."""
     stmtcachesize: int = 40
     call_timeout: float = 30.0
     password: str | None = None
