@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import subprocess
@@ -21,10 +20,11 @@ from authsvc.credentials import TokenKeys
 from authsvc.live.forms import encode_event, encode_token
 from authsvc.live.keys import POISON, STREAMS, shard
 from authsvc.model import Event, Kind, TokenValue
-from bench.bed import KEY, Bed, bed
+from bench.bed import CLIENT_ID, EPOCH, INCARNATION, KEY, Bed, bed
 from bench.callers import Answers, call
 from bench.processes import SERVICE_CORE, BenchError, Process
 from bench.records import ORACLE_VARIABLES
+from bench.requests import SCOPE, TTL_SECONDS, request
 
 PAGE = 5000
 LONGEST_SECONDS = 1800.0
@@ -94,7 +94,7 @@ def _run(*words: str) -> str:
 def _fill(client: redis.Redis, entries: int, console: Console) -> None:
     """Append what issues of tokens append, without the tokens."""
     keys, now = TokenKeys(KEY.encode()), time.time()
-    value = encode_token(TokenValue(Kind.ACCESS, 1, "bench", 1, "read write", int(now), 3600))
+    value = encode_token(TokenValue(Kind.ACCESS, INCARNATION, CLIENT_ID, EPOCH, SCOPE, int(now), TTL_SECONDS))
     for first in track(range(0, entries, PAGE), description="Filling", console=console, transient=True):
         pipe = client.pipeline(transaction=False)
         for _ in range(min(PAGE, entries - first)):
@@ -105,17 +105,12 @@ def _fill(client: redis.Redis, entries: int, console: Console) -> None:
 
 async def _drain(made: Bed, client: redis.Redis, console: Console) -> Answers:
     """Wait until nothing waits, while one connection makes a token after the other."""
-    basic = base64.b64encode(f"bench:{made.secret}".encode())
-    body = b"grant_type=client_credentials"
-    request = (
-        b"POST /token HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic %b\r\nContent-Type: application/x-www-form-urlencoded\r\n"
-        b"Content-Length: %d\r\n\r\n%b" % (basic, len(body), body)
-    )
+    issue = request("POST", "/token", authorization=made.authorization, grant_type="client_credentials")
     before, total = _acknowledged(client), _waiting(client)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Writing", total=total)
         ended = asyncio.Event()
-        asking = asyncio.create_task(call(made.port, request, 1, LONGEST_SECONDS, ended=ended))
+        asking = asyncio.create_task(call(made.port, issue, 1, LONGEST_SECONDS, ended=ended))
         deadline = time.monotonic() + LONGEST_SECONDS
         # First come, first written: when so many are, what waits came meanwhile.
         while (written := await asyncio.to_thread(_acknowledged, client) - before) < total and time.monotonic() < deadline:

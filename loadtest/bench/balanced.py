@@ -11,15 +11,14 @@ from typing import NamedTuple
 
 import uvloop
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 
 from authsvc.model import Kind
 from bench.bed import Bed, bed
 from bench.constant import Timed, ask_at
-from bench.cpu import CONNECTIONS, Subject, measure
+from bench.cpu import CONNECTIONS, Subject, measure_in_turn
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process
-from bench.requests import basic, request, service_tokens
+from bench.requests import request, service_tokens
 from localstack.layout import Layout
 from localstack.nginx import write_configuration
 from localstack.servers import find_nginx
@@ -60,12 +59,7 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
                 ("four behind nginx", four.layout.base_url, four.instances),
             )
         ]
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("Measuring", total=rounds * len(subjects))
-            for _ in range(rounds):
-                for subject in subjects:
-                    subject.samples.append(measure(subject, seconds, folder))
-                    progress.advance(task)
+        measure_in_turn(subjects, seconds, rounds, folder, console)
         peak = median(sample.rate for sample in subjects[2].samples)
         os.sched_setaffinity(0, {LOAD_CORE})
         timed: Timed = uvloop.run(ask_at(SHARE * peak, four.layout.port, validates, CONNECTIONS, max(seconds, 5)))
@@ -75,7 +69,7 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
 
 
 def _issues(made: Bed) -> list[bytes]:
-    fields = {"authorization": basic(made.secret), "grant_type": "client_credentials"}
+    fields = {"authorization": made.authorization, "grant_type": "client_credentials"}
     return [request("POST", "/token", id_number=number, **fields) for number in range(TOKENS)]
 
 

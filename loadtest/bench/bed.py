@@ -48,7 +48,7 @@ class Bed:
     @property
     def authorization(self) -> str:
         """HTTP Basic of the one client."""
-        return "Basic " + base64.b64encode(f"bench:{self.secret}".encode()).decode()
+        return "Basic " + base64.b64encode(f"{CLIENT_ID}:{self.secret}".encode()).decode()
 
     def start(self, core: int, name: str, *command: str, **environ: str) -> Process:
         """Start a process pinned to a core; it ends with the bed."""

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from authsvc.model import Kind
 from bench.bed import KEY, Bed, bed
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
-from bench.requests import basic, plain_tokens, request, service_tokens, write
+from bench.requests import plain_tokens, request, service_tokens, write
 
 CONNECTIONS = 64
 TOKENS = 2000
@@ -115,18 +115,23 @@ def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
     return Sample(used / requests * 1e6, requests / microseconds * 1e6, p99_us / 1000)
 
 
+def measure_in_turn(subjects: list[Subject], seconds: int, rounds: int, folder: Path, console: Console) -> None:
+    """Each subject once a round."""
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("Measuring", total=rounds * len(subjects))
+        for _ in range(rounds):
+            for subject in subjects:
+                progress.update(task, description=f"Measuring {subject.name}")
+                subject.samples.append(measure(subject, seconds, folder))
+                progress.advance(task)
+
+
 def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
     """Run every subject `rounds` times, in turn; print the table and return it."""
     with bed(folder) as made:
         console.print("Starting Redis, the service and the references ...")
         subjects = _subjects(made, made.start_all(), seconds)
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("Measuring", total=rounds * len(subjects))
-            for _ in range(rounds):
-                for subject in subjects:
-                    progress.update(task, description=f"Measuring {subject.name}")
-                    subject.samples.append(measure(subject, seconds, folder))
-                    progress.advance(task)
+        measure_in_turn(subjects, seconds, rounds, folder, console)
         return _report({subject.name: subject for subject in subjects}, console)
 
 
@@ -146,8 +151,8 @@ def _subjects(made: Bed, service: Process, seconds: int) -> list[Subject]:
     empty.wait_for(urls["empty"])
     plain.wait_for(f"{urls['plain']}/health")
     made.tokens(1)  # the backlog that makes one instance refuse
-    client = basic(made.secret)
-    validates = _requests(ENDPOINTS[0], client, service_tokens(made.redis_port, Kind.ACCESS, TOKENS))
+    client = made.authorization
+    validates = _requests(ENDPOINTS[0], client, partial(service_tokens, made.redis_port, Kind.ACCESS, TOKENS))
     issues = [request("POST", "/token", authorization=client, grant_type="client_credentials")]
     subjects = [
         Subject("canned", urls["canned"], canned, lambda: validates),
@@ -159,20 +164,15 @@ def _subjects(made: Bed, service: Process, seconds: int) -> list[Subject]:
             ("", made.url, service, service_tokens, ONCE),
             ("plain ", urls["plain"], plain, plain_tokens, ONCE_PLAIN),
         ):
-            make = partial(
-                _made, endpoint, client, partial(store, made.redis_port, endpoint.kind, seconds * once if endpoint.once else TOKENS)
-            )
+            tokens = partial(store, made.redis_port, endpoint.kind, seconds * once if endpoint.once else TOKENS)
+            make = partial(_requests, endpoint, client, tokens)
             subjects.append(Subject(prefix + endpoint.name, url, process, make, endpoint.once))
     return subjects
 
 
-def _made(endpoint: Endpoint, client: str, tokens: Callable[[], list[str]]) -> list[bytes]:
-    return _requests(endpoint, client, tokens())
-
-
-def _requests(endpoint: Endpoint, client: str, tokens: list[str]) -> list[bytes]:
+def _requests(endpoint: Endpoint, client: str, tokens: Callable[[], list[str]]) -> list[bytes]:
     """One for each token; one for all where no token is presented."""
-    return list(dict.fromkeys(endpoint.request(client, token) for token in tokens))
+    return list(dict.fromkeys(endpoint.request(client, token) for token in tokens()))
 
 
 def _report(subjects: dict[str, Subject], console: Console) -> dict[str, object]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from bench.bed import bed
 from bench.callers import Answers, call
 from bench.processes import LOAD_CORE
+from bench.requests import request
 
 LADDER = (4, 8, 16, 32, 64)
 """Connections, each asking again as soon as it has its answer; those that reach 95 % of the best rate saturate the worker."""
@@ -43,14 +44,10 @@ def measure(seconds: float, rounds: int, folder: Path, console: Console) -> dict
     with bed(folder) as made:
         console.print("Starting Redis and the service ...")
         made.start_all()
-        body = f"token={made.tokens(1)[0]}".encode()
-        request = (
-            b"POST /validate HTTP/1.1\r\nHost: bench\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
-        )
+        validate = request("POST", "/validate", token=made.tokens(1)[0])
 
         def ask(connections: int, *, polite: bool = False) -> Answers:
-            return uvloop.run(call(made.port, request, connections, seconds, polite=polite))
+            return uvloop.run(call(made.port, validate, connections, seconds, polite=polite))
 
         ladder = {connections: median(ask(connections).rate() for _ in range(rounds)) for connections in LADDER}
         peak = max(ladder.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import secrets
@@ -69,11 +68,6 @@ def request(method: str, path: str, *, authorization: str = "", id_number: int |
         fields.append(f"Content-Length: {len(body)}")
     head = "\r\n".join([f"{method} {path} HTTP/1.1", *fields, "", ""])
     return head.encode() + body
-
-
-def basic(secret: str) -> str:
-    """HTTP Basic of the bench's one client."""
-    return "Basic " + base64.b64encode(f"{CLIENT_ID}:{secret}".encode()).decode()
 
 
 def write(requests: list[bytes], file: Path) -> Path:

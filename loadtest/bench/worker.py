@@ -15,7 +15,7 @@ from authsvc.model import Kind
 from bench.bed import bed
 from bench.cpu import CONNECTIONS, ENDPOINTS, Subject, measure
 from bench.processes import SERVICE_CORE, free_port
-from bench.requests import basic, service_tokens
+from bench.requests import service_tokens
 
 TURN_SECONDS = 5
 TOKENS = 2000
@@ -34,7 +34,7 @@ def watch(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
             another.wait_for(f"http://127.0.0.1:{ports['AUTH_MANAGEMENT_PORT']}/ready")
             starts.append(time.monotonic() - began)
             another.stop()
-        client, tokens = basic(made.secret), service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
+        client, tokens = made.authorization, service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
         mix = [
             Subject(endpoint.name, made.url, service, partial(list, [endpoint.request(client, token) for token in tokens]))
             for endpoint in ENDPOINTS

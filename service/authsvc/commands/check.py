@@ -26,7 +26,7 @@ from authsvc.live.pipeline import Pipeline
 from authsvc.live.server import Server, inspect_server
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import store_of
-from authsvc.records.contract import ORACLE_SCHEME
+from authsvc.records.contract import ORACLE_SCHEME, RecordStore
 from authsvc.settings import Settings
 
 ADDRESS_SECONDS = 5.0
@@ -95,24 +95,19 @@ def _address(issuer: str) -> Finding:
     """Where clients find the service. Not every place where commands run is let out to it, so no answer is no failure."""
     url = f"{issuer}/health"
     began = time.perf_counter()
+    wrong = "see whether AUTH_ISSUER is where nginx serves this service."
     try:
         with urlopen(url, timeout=ADDRESS_SECONDS) as response:  # noqa: S310 - settings take http and https only
-            healthy = response.status == HTTPStatus.OK and json.load(response) == {"status": "ok"}
+            if response.status == HTTPStatus.OK and json.load(response) == {"status": "ok"}:
+                return Finding("address", State.OK, f"{url} answers in {(time.perf_counter() - began) * 1000:.1f} ms.")
+        sentence = f"{url} answers something else: {wrong}"
     except HTTPError as error:
-        with error:
-            return Finding(
-                "address", State.WARNING, f"{url} answers {error.code}: see whether AUTH_ISSUER is where nginx serves this service."
-            )
+        error.close()
+        sentence = f"{url} answers {error.code}: {wrong}"
     except (OSError, ValueError, HTTPException) as error:
         said = str(getattr(error, "reason", "") or error or type(error).__name__).rstrip(".")
-        return Finding(
-            "address", State.WARNING, f"{url} does not answer from here ({said}): see whether AUTH_ISSUER is right and nginx is there."
-        )
-    if not healthy:
-        return Finding(
-            "address", State.WARNING, f"{url} answers something else: see whether AUTH_ISSUER is where nginx serves this service."
-        )
-    return Finding("address", State.OK, f"{url} answers in {(time.perf_counter() - began) * 1000:.1f} ms.")
+        sentence = f"{url} does not answer from here ({said}): see whether AUTH_ISSUER is right and nginx is there."
+    return Finding("address", State.WARNING, sentence)
 
 
 def _keys(settings: Settings) -> Finding:
@@ -132,16 +127,11 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
     began = time.perf_counter()
     try:
         schema = await store.open_as_it_is()
-        identity = await store.identity()
-        await store.try_write()
+        name, budget = await store.identity(), await _over_budget(store)
         refused = [client.id for client in await store.list_clients() if client.problem() is not None]
-        budget = ""
-        try:
-            await store.check_budget()
-        except RecordsUnavailable:
-            raise
-        except OperatorError as error:
-            budget = str(error)
+        # From here on it was read, and what fails is the write.
+        identity = name
+        await store.try_write()
     except OperatorError as error:
         if identity:
             sentence = f"It can be read but not written, so records wait and no client can be changed: {error}"
@@ -163,6 +153,17 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
         newer = f"{answers}, but its schema {schema.found} is newer than this release's {schema.own}: upgrade this one."
         return identity, Finding("records", State.WARNING, newer)
     return identity, Finding("records", State.OK, f"{answers}.")
+
+
+async def _over_budget(store: RecordStore) -> str:
+    """Why no writer would start; empty where its sessions fit."""
+    try:
+        await store.check_budget()
+    except RecordsUnavailable:
+        raise
+    except OperatorError as error:
+        return str(error)
+    return ""
 
 
 def _server(server: Server) -> list[Finding]:

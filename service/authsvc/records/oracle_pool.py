@@ -97,19 +97,14 @@ class Pool:
                 return await self._session_of(made)
             except oracledb.Error as error:
                 if not self._is_outdated(made, code_of(error)):
-                    self._note_refusal(made, error)
                     raise
             if made is self._made:
                 await self._disconnect()
             made = self._made = self._made or self._make()
-            try:
-                return await self._session_of(made)
-            except oracledb.Error as error:
-                self._note_refusal(made, error)
-                raise
+            return await self._session_of(made)
 
-    def _note_refusal(self, made: _Made, error: oracledb.Error) -> None:
-        if code_of(error) == "ORA-01017":
+    def _note_refusal(self, made: _Made, error: BaseException) -> None:
+        if isinstance(error, oracledb.Error) and code_of(error) == "ORA-01017":
             earlier = self._refusal
             tries = earlier.tries + 1 if earlier is not None and earlier.password == made.password else 1
             wait = REFUSED_SECONDS[min(tries, len(REFUSED_SECONDS)) - 1]
@@ -168,7 +163,8 @@ class Pool:
         opened = made.pool.opened
         try:
             session = await self._healthy_session_of(made.pool)
-        except BaseException:
+        except BaseException as error:
+            self._note_refusal(made, error)
             await self._leave(made)
             raise
         self._homes[session] = made
