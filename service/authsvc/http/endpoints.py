@@ -66,12 +66,7 @@ class Endpoints:
         self._admission.leave()
         if response is None:
             response = failed(error, endpoint.name, request_id)
-        if self._access_log:
-            self.note(endpoint.name, response.status, request_id, arrived)
-        else:
-            counts = self._counts
-            counts.requests[endpoint.name][response.status] += 1
-            counts.durations[endpoint.name].add(monotonic() - arrived)
+        self.note(endpoint.name, response.status, request_id, arrived)
         return response
 
     def note(self, name: str, status: int, request_id: bytes, arrived: float) -> None:

@@ -7,13 +7,12 @@ its connection is answered, and works on one at a time, so answers keep their or
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 from authsvc.http.endpoints import Endpoint, defect
 from authsvc.http.protocol import WireProtocol, WorkerState
 from authsvc.http.request import Request, new_request_id
-from authsvc.http.response import CLOSE, Header, Response, wire_bytes
+from authsvc.http.response import CLOSE, Response, wire_bytes
 from authsvc.promise import drive
 
 MOST_HELD_BYTES = 64 * 1024
@@ -31,8 +30,6 @@ class LaneProtocol(WireProtocol):
         self._request_id = b""
         self._asked_at = 0.0
         self._endpoint: Endpoint
-        self._default_fields: Sequence[Header] = ()
-        self._says_close = False
         self._took_any = False
         self._last_asked = False
         self._hang_up = False
@@ -42,7 +39,7 @@ class LaneProtocol(WireProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn declares it
         super().connection_made(transport)
         state: WorkerState = self.app_state["worker"]
-        self._state = state
+        self._places = state.admission
         self._heads = state.heads
         self._endpoints = state.endpoints
 
@@ -61,21 +58,6 @@ class LaneProtocol(WireProtocol):
     def is_idle(self) -> bool:
         """Whether no answer is owed."""
         return not self._working and not self._held and super().is_idle
-
-    def data_received(self, data: bytes) -> None:
-        """As the way through `_feed` does, in one call for most: nothing is owed on this connection, and there is room."""
-        admission = self._admission
-        if self._between and admission is not None and not (self._working or self._held or self._unread or self._ending):
-            cycle = self.cycle
-            if cycle is None or cycle.response_complete:
-                arrived = admission.open_at()
-                if arrived is not None:
-                    self._arrived = arrived
-                    data = self._take(data)
-                    if data:
-                        super()._feed(data)
-                    return
-        super().data_received(data)
 
     def _feed(self, data: bytes) -> None:
         if self._working or self._held:
@@ -111,7 +93,7 @@ class LaneProtocol(WireProtocol):
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
-            if self._state.admission.enter_at_once():
+            if self._places.enter_at_once():
                 self._endpoint, self._asked_at = endpoint, self._arrived
                 drive(endpoint.handler(request), self._handled)
             else:
@@ -131,10 +113,8 @@ class LaneProtocol(WireProtocol):
             if response is None:
                 response = defect("other", self._request_id, error)
             default_fields = self.server_state.default_headers
-            if default_fields is not self._default_fields:
-                self._default_fields, self._says_close = default_fields, CLOSE in default_fields
             self._active_at = self.loop.time()
-            closing = self._says_close or (self._hang_up and not self._held)
+            closing = CLOSE in default_fields or (self._hang_up and not self._held)
             self.transport.write(wire_bytes(response, self._request_id, default_fields, closing))
             if closing:
                 self._ending = True
