@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
@@ -39,6 +41,14 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLIN
             return found
         assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
         time.sleep(0.02)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and only waits for its parent, or for init, to reap it does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class RedisServer:

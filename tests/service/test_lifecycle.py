@@ -20,7 +20,7 @@ import redis
 from authsvc.credentials import TokenKeys
 from authsvc.live.keys import GROUP, STREAMS
 from authsvc.records.sqlite import SqliteStore
-from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, wait_until
+from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, runs, wait_until
 from service.nginx_fixture import NginxServer
 from service.one_instance import FORM, GRANT, basic, client_of, encoded
 from service.steady_load import SteadyLoad
@@ -302,7 +302,7 @@ def reload(nginx: NginxServer, instances: Sequence[ServiceProcess]) -> None:
     assert nginx.process is not None
     old = psutil.Process(nginx.process.pid).children()
     nginx.signal(signal.SIGHUP)
-    wait_until(lambda: not any(worker.is_running() for worker in old), "the old workers are gone")
+    wait_until(lambda: not any(runs(worker) for worker in old), "the old workers are gone")
 
 
 def tokens_issued(instance: ServiceProcess) -> float:

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from servers import runs
 from service.nginx_fixture import (
     CONFIGURATION,
     LONGEST_SCOPE,
@@ -536,7 +537,7 @@ def test_kept_connection_may_ask_once_more_of_a_worker_that_is_to_end(fleet: Stu
         worker = told_to_end(server, told)
         assert asked_again(connection) == (200, "close")
         assert connection.answer() is None
-        wait_until(lambda: not worker.is_running(), seconds=1)
+        wait_until(lambda: not runs(worker), seconds=1)
 
 
 def test_silent_connection_keeps_a_worker_for_seconds_only(fleet: StubFleet, tmp_path: Path) -> None:
@@ -544,7 +545,7 @@ def test_silent_connection_keeps_a_worker_for_seconds_only(fleet: StubFleet, tmp
         assert asked_again(connection) == (200, "keep-alive")
         worker = told_to_end(server, signal.SIGQUIT)
         # and an answer of 9 s that begins then ends before the 15 s of worker_shutdown_timeout
-        wait_until(lambda: not worker.is_running(), seconds=6)
+        wait_until(lambda: not runs(worker), seconds=6)
         assert connection.answer() is None
 
 
@@ -553,7 +554,7 @@ def told_to_end(server: NginxServer, told: signal.Signals) -> psutil.Process:
     assert server.process is not None
     [worker] = psutil.Process(server.process.pid).children()
     server.signal(told)
-    wait_until(lambda: not worker.is_running() or "shutting down" in " ".join(worker.cmdline()))
+    wait_until(lambda: not runs(worker) or "shutting down" in " ".join(worker.cmdline()))
     return worker
 
 
