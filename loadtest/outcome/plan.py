@@ -1,0 +1,48 @@
+"""A plan: what one run asks, how much of it, in which shape and for how long."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EndpointName = Literal["health", "token", "ott", "validate", "revoke", "introspect", "mix"]
+ShapeName = Literal["constant", "steps", "ramp", "spike", "soak"]
+Arrival = Literal["open", "closed"]
+
+
+class Plan(BaseModel):
+    """Of an `open` arrival the requests leave when they are due, at `rate`; of a `closed` one each user asks again when it was answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    endpoint: Annotated[EndpointName, Field(description="What is asked: one endpoint, or a mix of all.")] = "mix"
+    shape: Annotated[ShapeName, Field(description="How the load changes with time.")] = "constant"
+    arrival: Annotated[Arrival, Field(description="open: at a rate, for latency; closed: as fast as answers come, for capacity.")] = "open"
+    users: Annotated[int, Field(ge=1, le=100_000, description="Users at once, each with a connection of its own.")] = 32
+    rate: Annotated[float, Field(gt=0, le=10_000_000, description="Requests a second that an open arrival offers at most.")] = 500
+    seconds: Annotated[int, Field(ge=2, le=86_400, description="Length of the run.")] = 30
+    warm_up_seconds: Annotated[int, Field(ge=0, le=3_600, description="At its beginning, not counted.")] = 2
+    tokens: Annotated[int, Field(ge=10, le=100_000, description="Tokens that each process prepares to present.")] = 300
+    bad_share: Annotated[float, Field(ge=0, le=1, description="Of them revoked, expired or garbage, which must be refused.")] = 0.1
+
+    @property
+    def ceiling(self) -> str:
+        """What the plan offers at most, in words."""
+        if self.arrival == "open":
+            return (
+                f"offers at most {self.rate:,.0f} requests/s over {self.users} connections; "
+                "what finds them all waiting is timed from when it was due"
+            )
+        return f"has {self.users} users at most; each asks again when it was answered, so a slow service is asked less"
+
+
+def level(shape: ShapeName, at: float) -> float:
+    """The part of the plan's size that is asked for when `at` (0 to 1) of its time has passed."""
+    if shape == "steps":
+        return min(int(at * 4) + 1, 4) / 4
+    if shape == "ramp":
+        return max(at, 0.01)
+    if shape == "spike":
+        return 1.0 if 0.4 <= at < 0.6 else 0.2
+    return 1.0

@@ -1,0 +1,100 @@
+"""The pods of a release under load, and the ConfigMap that keeps what a run gave after its own pods are gone."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client import ApiException
+from kubernetes.utils.quantity import parse_quantity
+
+from outcome.run import RunError
+from traffic.observer import Sight
+
+COMPONENTS = ("auth", "nginx", "redis", "writer")
+MOST_BYTES = 900_000
+"""Of a ConfigMap's content; the API server takes 1 MiB."""
+_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class ClusterObserver:
+    """Looks at the pods of a release through the API: who is ready, and what metrics-server says that they use."""
+
+    every_seconds = 5.0
+
+    def __init__(self, release: str, namespace: str) -> None:
+        self._selector = f"app.kubernetes.io/instance={release}"
+        self._namespace = namespace
+        self._core, self._custom = client.CoreV1Api(), client.CustomObjectsApi()
+
+    def look(self) -> Sight:
+        """What a cluster without metrics-server cannot say is left out."""
+        pods = self._pods()
+        component = {pod["metadata"]["name"]: _component(pod) for pod in pods}
+        ready = sum(_is_ready(pod) for pod in pods if _component(pod) == "auth")
+        cores: dict[str, float] = {}
+        try:
+            seen: Any = self._custom.list_namespaced_custom_object(
+                "metrics.k8s.io", "v1beta1", self._namespace, "pods", label_selector=self._selector
+            )
+        except ApiException:
+            return Sight(ready, cores)
+        for pod in seen["items"]:
+            name = component.get(pod["metadata"]["name"], "")
+            if name in COMPONENTS:
+                cores[name] = round(cores.get(name, 0.0) + sum(_cores(each["usage"]["cpu"]) for each in pod["containers"]), 3)
+        return Sight(ready, cores)
+
+    def limits(self) -> dict[str, float]:
+        """The sum of the CPU limits of a component's pods."""
+        found: dict[str, float] = {}
+        for pod in self._pods():
+            given = [each.get("resources", {}).get("limits", {}).get("cpu") for each in pod["spec"]["containers"]]
+            if _component(pod) in COMPONENTS and None not in given:
+                found[_component(pod)] = found.get(_component(pod), 0.0) + sum(_cores(each) for each in given)
+        return found
+
+    def _pods(self) -> list[dict[str, Any]]:
+        answer: Any = self._core.list_namespaced_pod(self._namespace, label_selector=self._selector, _preload_content=False)
+        return list(json.loads(answer.data)["items"])
+
+
+class Keeper:
+    """Writes files into the run's ConfigMap: compressed, and whole or not at all."""
+
+    def __init__(self, name: str, namespace: str) -> None:
+        self._name, self._namespace = name, namespace
+        self._core = client.CoreV1Api()
+
+    def keep(self, files: dict[str, str], **words: str) -> None:
+        """Replace the ConfigMap's content: `words` as they are, `files` compressed under their name with `.gz`."""
+        packed = {f"{name}.gz": base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii") for name, text in files.items()}
+        size = sum(len(each) for each in packed.values())
+        if size > MOST_BYTES:
+            raise RunError(f"The result has {size} bytes, more than a ConfigMap holds ({MOST_BYTES}): run shorter or ask fewer endpoints.")
+        try:
+            self._core.patch_namespaced_config_map(self._name, self._namespace, {"data": words, "binaryData": packed})
+        except ApiException as error:
+            raise RunError(f"The ConfigMap {self._name} could not be written: {error.status} {error.reason}.") from error
+
+
+def connect() -> str:
+    """Use the pod's own account; returns the namespace."""
+    config.load_incluster_config()
+    return _NAMESPACE.read_text(encoding="utf-8").strip()
+
+
+def _component(pod: dict[str, Any]) -> str:
+    return str(pod["metadata"].get("labels", {}).get("app.kubernetes.io/component", ""))
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", ()))
+
+
+def _cores(quantity: str) -> float:
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call] # the client's own parser has no annotations
