@@ -190,7 +190,8 @@ def test_a_killed_gunicorn_master_is_started_again_and_leaves_no_worker(running:
     wait_until(lambda: running.state["pids"]["instances"][1] not in (before[1], 0), "stack.json has the new master")
     after = running.state["pids"]["instances"]
     assert after[0] == before[0]
-    assert psutil.Process(after[1]).cmdline()[-2:] == ["authsvc", "serve"]
+    # Named as soon as it is forked, while it is still supervisord.
+    wait_until(lambda: psutil.Process(after[1]).cmdline()[-2:] == ["authsvc", "serve"], "the new master runs the service")
     wait_until(lambda: status(f"{running.state['management'][1]}/ready") == 200, "the instance is ready again", seconds=60)
 
 
