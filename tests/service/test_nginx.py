@@ -554,8 +554,16 @@ def told_to_end(server: NginxServer, told: signal.Signals) -> psutil.Process:
     assert server.process is not None
     [worker] = psutil.Process(server.process.pid).children()
     server.signal(told)
-    wait_until(lambda: not runs(worker) or "shutting down" in " ".join(worker.cmdline()))
+    wait_until(lambda: not runs(worker) or "shutting down" in title_of(worker))
     return worker
+
+
+def title_of(process: psutil.Process) -> str:
+    """Its command line; empty for one that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def asked_again(connection: Connection) -> tuple[int, str | None] | None:
