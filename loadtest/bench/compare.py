@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench.processes import BenchError
-
-FALL = 0.8
-"""What is left of a figure that fell too far."""
+from outcome.noise import FALL, overlap
 
 
 def compare(before: Path, after: Path, console: Console) -> None:
@@ -28,7 +26,7 @@ def compare(before: Path, after: Path, console: Console) -> None:
             table.add_row(name, f"{row['canned_over_this']:.3f}", "", "", "missing")
             continue
         ratio = later[name]["canned_over_this"] / row["canned_over_this"]
-        moved = not _overlap(row["canned_spread"], later[name]["canned_spread"])
+        moved = not overlap(row["canned_spread"], later[name]["canned_spread"])
         if moved and ratio < FALL:
             fallen.append(name)
         word = ("fell" if ratio < 1 else "rose") if moved else "within noise"
@@ -53,9 +51,5 @@ def _rows(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """By name, those that are measured beside the canned answer."""
     rows = {row["what"]: row for row in result["rows"] if row["what"] != "canned"}
     for row in rows.values():
-        _ = row["canned_over_this"] > 0, _overlap(row["canned_spread"], row["canned_spread"])
+        _ = row["canned_over_this"] > 0, overlap(row["canned_spread"], row["canned_spread"])
     return rows
-
-
-def _overlap(one: list[float], other: list[float]) -> bool:
-    return one[0] <= other[1] and other[0] <= one[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,13 +18,13 @@ from authsvc.model import Kind
 from bench.bed import KEY, Bed, bed
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from bench.requests import plain_tokens, request, service_tokens, write
+from bench.wrk import run_wrk
 
 CONNECTIONS = 64
 TOKENS = 2000
 """Different tokens, asked for in turn."""
 ONCE, ONCE_PLAIN = 45_000, 6000
 """Requests a second that are prepared where each is for a token of its own: more than are answered."""
-SCRIPT = Path(__file__).parent / "load.lua"
 REACH_PLAIN = 6.0
 """The plain route's CPU over the endpoint's: what is aimed at."""
 
@@ -100,19 +99,14 @@ def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
     prepared = subject.make_requests()
     file = write(prepared, folder / "requests")
     before = subject.process.cpu_seconds()
-    command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(SCRIPT), subject.url, "--"]
-    done = subprocess.run([*command, str(file), "once" if subject.once else "again"], capture_output=True, text=True, check=True)
+    seen = run_wrk(subject.url, file, seconds, CONNECTIONS, once=subject.once, core=LOAD_CORE)
     used = subject.process.cpu_seconds() - before
-    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
-    if line is None:
-        raise BenchError(f"wrk gave no result: {done.stderr[-300:]}")
-    requests, microseconds, refused, lost, p99_us = (int(word) for word in line.split()[1:])
-    if subject.once and requests >= len(prepared) - CONNECTIONS:
+    if subject.once and seen.requests >= len(prepared) - CONNECTIONS:
         raise BenchError(f"{subject.name}: {len(prepared)} requests did not last: it is faster than was thought possible.")
-    wrong = lost + (requests - refused if subject.refused else refused)
-    if wrong or not requests:
-        raise BenchError(f"{subject.name}: {wrong} of {requests} answers were wrong.")
-    return Sample(used / requests * 1e6, requests / microseconds * 1e6, p99_us / 1000)
+    wrong = seen.lost + (seen.requests - seen.refused if subject.refused else seen.refused)
+    if wrong or not seen.requests:
+        raise BenchError(f"{subject.name}: {wrong} of {seen.requests} answers were wrong.")
+    return Sample(used / seen.requests * 1e6, seen.requests / seen.seconds, seen.p99_ms)
 
 
 def measure_in_turn(subjects: list[Subject], seconds: int, rounds: int, folder: Path, console: Console) -> None:

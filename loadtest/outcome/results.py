@@ -1,0 +1,111 @@
+"""The results of a suite: for each plan the figures of its repeats, and where they were measured."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from outcome.run import Run, RunError
+
+
+class Figures(BaseModel):
+    """What one repeat gave."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rate: float
+    """Right answers a second, to all that the plan asks."""
+    own_rate: float | None = None
+    """Of the endpoint that the plan is named for: a plan asks for a token before it can revoke it."""
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+    wrong_share: float = 0
+    is_generator_limit: bool = False
+    """Whether the generator was busy all the time, so that the rate is a floor."""
+    is_complete: bool = True
+    cpu_cores: dict[str, float] = {}
+    """Cores in use, by component."""
+
+
+class Results(BaseModel):
+    """Of one suite."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    size: str
+    started: datetime
+    environment: dict[str, str | int | float]
+    rows: dict[str, list[Figures]]
+    """By the plan's name: `validate, closed`."""
+    left_out: list[str] = []
+    """What was not measured, each with its reason."""
+
+    def median_rate(self, row: str) -> float:
+        """Of the repeats."""
+        return statistics.median(each.rate for each in self.rows[row])
+
+    def median_own_rate(self, row: str) -> float | None:
+        """Of the repeats that have one."""
+        known = [each.own_rate for each in self.rows[row] if each.own_rate is not None]
+        return statistics.median(known) if known else None
+
+    def median_p99_ms(self, row: str) -> float | None:
+        """Of the repeats that have one."""
+        known = [each.p99_ms for each in self.rows[row] if each.p99_ms is not None]
+        return statistics.median(known) if known else None
+
+    def faults(self) -> list[str]:
+        """Why these results are no baseline: each wrong or cut-off row in one sentence."""
+        found = []
+        for name, repeats in self.rows.items():
+            wrong = max(each.wrong_share for each in repeats)
+            if wrong:
+                found.append(f"{name}: {wrong:.2%} of the answers were wrong.")
+            if not all(each.is_complete for each in repeats):
+                found.append(f"{name}: a repeat was cut off.")
+            if not all(each.rate for each in repeats):
+                found.append(f"{name}: a repeat had no right answer.")
+        return found
+
+
+def figures_of(run: Run) -> Figures:
+    """A run's figures. Rate and times are over all that the plan asked for."""
+    return Figures(
+        rate=round(run.total_rate, 1),
+        own_rate=round(run.rate(run.plan.endpoint), 1) if run.plan.endpoint in run.endpoints else None,
+        p50_ms=_rounded(run.percentile_ms(0.5)),
+        p99_ms=_rounded(run.percentile_ms(0.99)),
+        wrong_share=run.wrong_count / run.requests if run.requests else 1.0,
+        is_generator_limit=run.generator.is_limit,
+        is_complete=run.end == "complete" and not run.generator.lost,
+        cpu_cores={name: part.cpu_cores for name, part in run.components.items()},
+    )
+
+
+def read_results(path: Path) -> Results:
+    """From a file, or from the results.json of a folder; RunError says what is wrong with it."""
+    file = path / "results.json" if path.is_dir() else path
+    try:
+        return Results.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(f"{file} holds no results of run_all_tests: {where}: {first['msg']}.") from error
+
+
+def write_results(results: Results, folder: Path) -> Path:
+    """Write results.json into a folder; returns the file."""
+    file = folder / "results.json"
+    file.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 3)
