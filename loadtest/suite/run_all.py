@@ -55,7 +55,7 @@ def run_all(
     folder = output or run_dir / "load" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="load-") as work, _target(url, clients, environment, run_dir, Path(work)) as target:
-        results = _measure(target, size, only, repeats, seconds, workers, folder, Path(work))
+        results = _measure(target, size, _size(size, repeats, seconds), only, workers, folder, Path(work))
     write_results(results, folder)
     _show(results)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
