@@ -58,7 +58,7 @@ def report(results: Results, name: str) -> str:
         p50, p99 = (_spread([getattr(each, field) for each in repeats]) for field in ("p50_ms", "p99_ms"))
         cores = ", ".join(f"{_middle([each.cpu_cores.get(part, 0.0) for each in repeats]):.2f}" for part in _parts(results))
         lines.append(f"| {row} | {_middle(rates):,.0f} ({rates[0]:,.0f}-{rates[-1]:,.0f}) | {p50} | {p99} | {cores} | {floor} |")
-    lines += ["", "| environment | |", "|---|---|"]
+    lines += ["", "| environment | |", "|---|---|", f"| service | {results.version or 'unknown'} |"]
     lines += [f"| {key} | {value} |" for key, value in results.environment.items()]
     if results.left_out:
         lines += ["", *(f"Not measured: {each}" for each in results.left_out)]

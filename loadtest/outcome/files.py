@@ -1,17 +1,24 @@
-"""The files of a run: everything as JSON, each second as CSV, the page for people."""
+"""The files of a run: everything as JSON, each second as CSV, the page for people, the summary for a pull request."""
 
 from __future__ import annotations
 
 import csv
 import io
 
+from outcome.page import page
 from outcome.run import Run
+from outcome.summary import summary
 from outcome.thresholds import Thresholds
 
 
 def files_of(run: Run, thresholds: Thresholds | None) -> dict[str, str]:
     """Name and content of each."""
-    return {"run.json": run.model_dump_json(), "points.csv": points_csv(run)}
+    return {
+        "run.json": run.model_dump_json(),
+        "points.csv": points_csv(run),
+        "report.html": page(run, thresholds),
+        "summary.md": summary(run, thresholds),
+    }
 
 
 def points_csv(run: Run) -> str:

@@ -40,6 +40,9 @@ class Results(BaseModel):
     size: str
     started: datetime
     environment: dict[str, str | int | float]
+    """The place. What is compared ran in the same one; the service's own version is not of it."""
+    version: str = ""
+    """Of the service, where it is known."""
     rows: dict[str, list[Figures]]
     """By the plan's name: `validate, closed`."""
     left_out: list[str] = []

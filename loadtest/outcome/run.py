@@ -49,9 +49,10 @@ class Endpoint(_Kept):
 
 
 class Point(_Kept):
-    """One second of a run."""
+    """One second of a run, as it was reported."""
 
     at_seconds: int
+    """The end of the second, since the load began."""
     users: int = 0
     offered: float | None = None
     """Requests a second that were due; None for a closed arrival."""

@@ -91,7 +91,7 @@ def _judge_endpoint(run: Run, name: str, gate: Gate) -> list[Judgement]:
 
 
 def _offered(run: Run) -> float:
-    counted = [point.offered for point in run.points if point.at_seconds >= run.plan.warm_up_seconds]
+    counted = [point.offered for point in run.points if point.at_seconds > run.plan.warm_up_seconds]
     known = [each for each in counted if each is not None]
-    # The last second is begun and not ended.
+    # A second without a report has no point, and was offered as much as the others.
     return sum(known) * run.seconds / len(known) if known else 0.0

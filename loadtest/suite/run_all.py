@@ -80,7 +80,7 @@ def _measure(target: Target, size: SizeName, chosen: Size, only: list[str], work
     rows: dict[str, Callable[[int], Figures]] = {
         name: partial(_run, target, plan, workers, folder / _slug(name), work) for name, plan in chosen.plans().items()
     }
-    results = Results(size=size, started=datetime.now(UTC), environment=target.environment, rows={})
+    results = Results(size=size, started=datetime.now(UTC), environment=target.environment, version=target.version, rows={})
     if ceiling.is_at_hand():
         for name, requests in ceiling.requests_of(target.url, target.credentials()).items():
             rows[name] = partial(_reach, target, requests, chosen.seconds, work)

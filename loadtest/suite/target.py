@@ -32,6 +32,7 @@ class Target:
     clients_file: Path
     stack_file: Path | None
     environment: Environment
+    version: str = ""
 
     def observer(self) -> Observer | None:
         """Who looks at its processes, where they are at hand."""
@@ -60,7 +61,7 @@ def local_stack(run_dir: Path, folder: Path) -> Iterator[Target]:
         "nginx": find_nginx().version,
     }
     with clients_of_stack(run_dir, f"load-{secrets.token_hex(4)}", folder) as clients_file:
-        yield Target(state["base_url"], clients_file, run_dir / "stack.json", _generator() | servers | {"service": __version__})
+        yield Target(state["base_url"], clients_file, run_dir / "stack.json", _generator() | servers, __version__)
 
 
 def elsewhere(url: str, clients_file: Path, words: list[str]) -> Target:

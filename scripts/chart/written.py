@@ -12,7 +12,6 @@ import yaml
 from pydantic import BaseModel
 
 from chart.base import Pods
-from chart.values import ChartValues
 
 WIDTH = 132
 HEADER = "# The chart's values. Written by scripts/generate-docs from scripts/chart: change them there."
@@ -33,9 +32,9 @@ class Value:
         return ".".join(self.path)
 
 
-def all_values() -> Iterator[Value]:
+def all_values(root: BaseModel) -> Iterator[Value]:
     """Every value and group in order."""
-    yield from _values(ChartValues(), ())
+    yield from _values(root, ())
 
 
 def _values(group: BaseModel, above: tuple[str, ...]) -> Iterator[Value]:
@@ -61,10 +60,10 @@ def _sentence(group: BaseModel) -> str:
     return " ".join((type(group).__doc__ or "").split())
 
 
-def values_yaml() -> str:
+def values_yaml(root: BaseModel) -> str:
     """values.yaml."""
     lines = [HEADER]
-    for value in all_values():
+    for value in all_values(root):
         indent = "  " * (len(value.path) - 1)
         if len(value.path) == 1:
             lines.append("")
@@ -82,9 +81,9 @@ def _inline(value: Any) -> str:
     return '""' if text == "''" else text
 
 
-def schema_json() -> str:
+def schema_json(root: BaseModel) -> str:
     """values.schema.json, for Helm 3 and 4: draft 7, and no reference out of it."""
-    schema = _plain(ChartValues.model_json_schema(by_alias=True))
+    schema = _plain(type(root).model_json_schema(by_alias=True))
     return json.dumps({"$schema": "http://json-schema.org/draft-07/schema#", **schema}, indent=2) + "\n"
 
 
@@ -98,10 +97,10 @@ def _plain(node: Any) -> Any:
     return [_plain(value) for value in node] if isinstance(node, list) else node
 
 
-def table() -> str:
+def table(root: BaseModel) -> str:
     """The README's table of all values."""
     rows = ["| value | default | meaning |", "|---|---|---|"]
-    for value in all_values():
+    for value in all_values(root):
         default = "" if value.is_group else f"`{json.dumps(value.default)}`"
         name = f"**`{value.key}`**" if value.is_group else f"`{value.key}`"
         rows.append(f"| {name} | {default} | {value.description.replace('|', chr(92) + '|')} |")
