@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubernetes import client, config
 from kubernetes.client import ApiException
 from kubernetes.utils.quantity import parse_quantity
+from urllib3.exceptions import HTTPError
+from urllib3.util.ssl_ import create_urllib3_context
 
 from outcome.run import RunError
 from traffic.observer import Sight
@@ -26,14 +29,17 @@ class ClusterObserver:
 
     every_seconds = 5.0
 
-    def __init__(self, release: str, namespace: str) -> None:
-        self._selector = f"app.kubernetes.io/instance={release}"
-        self._namespace = namespace
-        self._core, self._custom = client.CoreV1Api(), client.CustomObjectsApi()
+    def __init__(self, release: str, account: Account) -> None:
+        self._selector = f"app.kubernetes.io/name=auth-service,app.kubernetes.io/instance={release}"
+        self._namespace = account.namespace
+        self._core, self._custom = client.CoreV1Api(account.api), client.CustomObjectsApi(account.api)
 
     def look(self) -> Sight:
-        """What a cluster without metrics-server cannot say is left out."""
-        pods = self._pods()
+        """What a cluster without metrics-server cannot say is left out, and so is everything while the API does not answer."""
+        try:
+            pods = self._pods()
+        except (ApiException, HTTPError):
+            return Sight(None, {})
         component = {pod["metadata"]["name"]: _component(pod) for pod in pods}
         ready = sum(_is_ready(pod) for pod in pods if _component(pod) == "auth")
         cores: dict[str, float] = {}
@@ -41,7 +47,7 @@ class ClusterObserver:
             seen: Any = self._custom.list_namespaced_custom_object(
                 "metrics.k8s.io", "v1beta1", self._namespace, "pods", label_selector=self._selector
             )
-        except ApiException:
+        except (ApiException, HTTPError):
             return Sight(ready, cores)
         for pod in seen["items"]:
             name = component.get(pod["metadata"]["name"], "")
@@ -52,7 +58,11 @@ class ClusterObserver:
     def limits(self) -> dict[str, float]:
         """The sum of the CPU limits of a component's pods."""
         found: dict[str, float] = {}
-        for pod in self._pods():
+        try:
+            pods = self._pods()
+        except (ApiException, HTTPError):
+            return found
+        for pod in pods:
             given = [each.get("resources", {}).get("limits", {}).get("cpu") for each in pod["spec"]["containers"]]
             if _component(pod) in COMPONENTS and None not in given:
                 found[_component(pod)] = found.get(_component(pod), 0.0) + sum(_cores(each) for each in given)
@@ -66,9 +76,9 @@ class ClusterObserver:
 class Keeper:
     """Writes files into the run's ConfigMap: compressed, and whole or not at all."""
 
-    def __init__(self, name: str, namespace: str) -> None:
-        self._name, self._namespace = name, namespace
-        self._core = client.CoreV1Api()
+    def __init__(self, name: str, account: Account) -> None:
+        self._name, self._namespace = name, account.namespace
+        self._core = client.CoreV1Api(account.api)
 
     def keep(self, files: dict[str, str], **words: str) -> None:
         """Replace the ConfigMap's content: `words` as they are, `files` compressed under their name with `.gz`."""
@@ -80,12 +90,28 @@ class Keeper:
             self._core.patch_namespaced_config_map(self._name, self._namespace, {"data": words, "binaryData": packed})
         except ApiException as error:
             raise RunError(f"The ConfigMap {self._name} could not be written: {error.status} {error.reason}.") from error
+        except HTTPError as error:
+            raise RunError(f"The ConfigMap {self._name} could not be written: {error}.") from error
 
 
-def connect() -> str:
-    """Use the pod's own account; returns the namespace."""
-    config.load_incluster_config()
-    return _NAMESPACE.read_text(encoding="utf-8").strip()
+class Account(NamedTuple):
+    """The pod's own account at the API, and its namespace."""
+
+    api: client.ApiClient
+    namespace: str
+
+
+def connect() -> Account:
+    """Use the pod's own account."""
+    configuration = client.Configuration()
+    configuration.retries = False
+    config.load_incluster_config(client_configuration=configuration)
+    api = client.ApiClient(configuration)
+    # The CAs of many clusters lack extensions that Python asks for from 3.13 on; the chain is verified all the same.
+    context = create_urllib3_context()
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
+    return Account(api, _NAMESPACE.read_text(encoding="utf-8").strip())
 
 
 def _component(pod: dict[str, Any]) -> str:

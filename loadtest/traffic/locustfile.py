@@ -106,9 +106,9 @@ class Leader:
         self._keeper: Keeper | None = None
         self._present: set[str] = set()
         if SETTINGS.release or SETTINGS.config_map:
-            namespace = connect()
-            self._keeper = Keeper(SETTINGS.config_map, namespace) if SETTINGS.config_map else None
-            self._observer = ClusterObserver(SETTINGS.release, namespace) if SETTINGS.release else None
+            account = connect()
+            self._keeper = Keeper(SETTINGS.config_map, account) if SETTINGS.config_map else None
+            self._observer = ClusterObserver(SETTINGS.release, account) if SETTINGS.release else None
         elif SETTINGS.stack is not None:
             self._observer = StackObserver(SETTINGS.stack)
         environment.events.test_start.add_listener(self.on_start)
