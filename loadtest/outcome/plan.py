@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,12 +38,30 @@ class Plan(BaseModel):
         return f"has {self.users} users at most; each asks again when it was answered, so a slow service is asked less"
 
 
+_PIECES: dict[ShapeName, tuple[tuple[float, float], ...]] = {
+    "constant": ((1.0, 1.0),),
+    "soak": ((1.0, 1.0),),
+    "steps": ((0.25, 0.25), (0.5, 0.5), (0.75, 0.75), (1.0, 1.0)),
+    "spike": ((0.4, 0.2), (0.6, 1.0), (1.0, 0.2)),
+}
+"""Until which part of the time which level holds. A ramp has none: its level is the time."""
+
+
 def level(shape: ShapeName, at: float) -> float:
     """The part of the plan's size that is asked for when `at` (0 to 1) of its time has passed."""
-    if shape == "steps":
-        return min(int(at * 4) + 1, 4) / 4
     if shape == "ramp":
-        return max(at, 0.01)
-    if shape == "spike":
-        return 1.0 if 0.4 <= at < 0.6 else 0.2
-    return 1.0
+        return min(at, 1.0)
+    return next((held for until, held in _PIECES[shape] if at < until), _PIECES[shape][-1][1])
+
+
+def when(shape: ShapeName, asked: float) -> float:
+    """The part of the time after which the level's integral is `asked`, which is 1 at the end of a constant shape."""
+    if shape == "ramp":
+        return math.sqrt(2 * asked)
+    began = 0.0
+    for until, held in _PIECES[shape]:
+        if asked <= (until - began) * held or until >= 1.0:
+            return began + asked / held
+        asked -= (until - began) * held
+        began = until
+    raise AssertionError(shape)

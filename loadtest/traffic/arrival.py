@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from outcome.plan import Plan, level
+from outcome.plan import Plan, level, when
 
 
 class Schedule:
@@ -17,22 +17,20 @@ class Schedule:
 
     def __init__(self, plan: Plan, started: float, spread: Callable[[], float] = random.random) -> None:
         self._plan, self._started = plan, started
-        self._next = started + spread() * self._interval(started)
+        self._share = plan.users / (plan.rate * plan.seconds)
+        """What one request of this user is of all that its part of a constant rate comes to."""
+        self._asked = spread() * self._share
 
     def next_due(self) -> float:
         """The next due time, on the clock of `started`; it may have passed already."""
-        due = self._next
-        self._next = due + self._interval(due)
+        due = self._started + when(self._plan.shape, self._asked) * self._plan.seconds
+        self._asked += self._share
         return due
 
-    def join(self, now: float, spread: Callable[[], float] = random.random) -> None:
+    def join(self, now: float) -> None:
         """Begin now: of a user that is started in the middle of a run, and owes nothing of the time before."""
-        if self._next < now:
-            self._next = now + spread() * self._interval(now)
-
-    def _interval(self, at: float) -> float:
-        part = min(max((at - self._started) / self._plan.seconds, 0.0), 1.0)
-        return self._plan.users / (self._plan.rate * level(self._plan.shape, part))
+        while self._started + when(self._plan.shape, self._asked) * self._plan.seconds < now:
+            self._asked += self._share
 
 
 def offered(plan: Plan, at_seconds: float) -> float | None:

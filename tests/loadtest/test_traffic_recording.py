@@ -1,0 +1,95 @@
+"""The recording: what generators saw is added up once, the warm-up aside, and who went away is named."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from outcome.plan import Plan
+from outcome.run import Run
+from traffic.recording import Recording, Window
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def recording(clock: Clock, **plan: object) -> Recording:
+    run = Run(name="r", plan=Plan(seconds=10, warm_up_seconds=2, rate=100, **plan), started=datetime(2026, 1, 1, tzinfo=UTC))  # type: ignore[arg-type]
+    return Recording(run, clock)
+
+
+def test_what_was_counted_before_the_warm_up_was_over_is_shown_and_not_counted() -> None:
+    clock, window = Clock(), Window()
+    made = recording(clock)
+    window.count("token", 1.0, None)
+    clock.now = 2.5
+    window.begin()
+    window.count("token", 3.0, None)
+    window.count("token", 9.0, "500 server_error")
+    made.add("a", window.take(), users=4)
+    clock.now = 10.2
+    run = made.snapshot()
+    assert run.endpoints["token"].requests == 2
+    assert run.endpoints["token"].wrong == {"500 server_error": 1}
+    assert sum(run.endpoints["token"].times.values()) == 1
+    [point] = run.points
+    assert (point.at_seconds, point.users, point.offered, point.requests, point.wrong) == (2, 4, 100.0, {"token": 3}, 1)
+    assert run.seconds == 8
+
+
+def test_generators_add_up_and_each_has_its_cpu() -> None:
+    clock = Clock()
+    made = recording(clock)
+    for name in ("a", "b"):
+        window = Window()
+        window.begin()
+        window.count("validate", 1.0, None)
+        clock.now = 3.0
+        made.add(name, window.take(), users=8)
+    run = made.snapshot()
+    assert run.endpoints["validate"].requests == 2
+    assert set(run.generator.cpu_shares) == {"a", "b"}
+    assert run.points[0].requests == {"validate": 2}
+
+
+def test_a_window_begins_anew_when_it_was_taken() -> None:
+    window = Window()
+    window.count("token", 1.0, None)
+    assert [sum(tally[0] for tally in each["tallies"].values()) for each in window.take()] == [1]
+    assert [each["tallies"] for each in window.take()] == [{}]
+
+
+def test_a_generator_that_is_lost_is_named_with_its_time() -> None:
+    clock = Clock()
+    made = recording(clock)
+    clock.now = 4.25
+    made.lose("worker-1")
+    assert [(each.name, each.at_seconds) for each in made.snapshot().generator.lost] == [("worker-1", 4.2)]
+
+
+def test_looks_are_kept_by_the_second_and_their_mean_is_of_the_counted_time() -> None:
+    clock = Clock()
+    made = recording(clock)
+    for second, cores in ((1, 0.1), (3, 0.4), (4, 0.6)):
+        clock.now = float(second)
+        made.look(4, {"auth": cores})
+    assert made.component_means() == {"auth": 0.5}
+    assert [(point.at_seconds, point.replicas, point.cpu_cores) for point in made.snapshot().points] == [
+        (1, 4, {"auth": 0.1}),
+        (3, 4, {"auth": 0.4}),
+        (4, 4, {"auth": 0.6}),
+    ]
+
+
+def test_a_run_that_was_cut_off_has_the_seconds_that_it_had() -> None:
+    clock = Clock()
+    made = recording(clock)
+    clock.now = 5.0
+    assert made.snapshot().seconds == 3
+    clock.now = 1.0
+    assert made.snapshot().seconds == 0
