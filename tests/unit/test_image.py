@@ -7,13 +7,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from authsvc import __version__
 
 ROOT = Path(__file__).parents[2]
-DOCKERFILE = ROOT / "service" / "Dockerfile"
+DOCKERFILE, LOAD_DOCKERFILE = ROOT / "service" / "Dockerfile", ROOT / "loadtest" / "Dockerfile"
 LOCK = ROOT / "service" / "requirements.lock"
 TEXT = DOCKERFILE.read_text(encoding="utf-8")
-STATEMENTS = re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", TEXT, flags=re.MULTILINE)).splitlines()
+
+
+def statements(text: str) -> list[str]:
+    return re.sub(r"\\\n", " ", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)).splitlines()
+
+
+STATEMENTS = statements(TEXT)
 
 
 def needed_by() -> dict[str, set[str]]:
@@ -23,9 +31,10 @@ def needed_by() -> dict[str, set[str]]:
     return {entry.partition("==")[0]: set(asking.findall(entry)) for entry in entries}
 
 
-def test_the_linter_has_nothing_to_say() -> None:
+@pytest.mark.parametrize("file", [DOCKERFILE, LOAD_DOCKERFILE], ids=["service", "loadtest"])
+def test_the_linter_has_nothing_to_say(file: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
-    done = subprocess.run([hadolint, "--no-color", DOCKERFILE], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([hadolint, "--no-color", file], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -55,7 +64,8 @@ def test_what_is_cut_is_needed_by_nothing_that_stays() -> None:
 
 
 def test_the_context_holds_what_is_copied_and_no_more() -> None:
-    copied = {word for line in STATEMENTS if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]}
+    lines = STATEMENTS + statements(LOAD_DOCKERFILE.read_text(encoding="utf-8"))
+    copied = {word for line in lines if line.startswith("COPY ") and "--from" not in line for word in line.split()[1:-1]}
     kept = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE))
     assert copied == kept
     assert all((ROOT / path).exists() for path in copied)
