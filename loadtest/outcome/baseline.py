@@ -88,3 +88,14 @@ def _middle(values: list[float]) -> float:
 def _spread(values: list[float | None]) -> str:
     known = sorted(value for value in values if value is not None)
     return f"{_middle(known):.2f} ({known[0]:.2f}-{known[-1]:.2f})" if known else ""
+
+
+def main() -> None:
+    """Write what follows from each baseline's results."""
+    for name in names():
+        for file, text in derived(baseline(name), name).items():
+            (BASELINES / name / file).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -11,13 +11,13 @@ from outcome.summary import summary
 from outcome.thresholds import Thresholds
 
 
-def files_of(run: Run, thresholds: Thresholds | None) -> dict[str, str]:
-    """Name and content of each."""
+def files_of(run: Run, thresholds: Thresholds | None = None, before: Run | None = None, single: Run | None = None) -> dict[str, str]:
+    """Name and content of each; `before` and `single` are what it is compared with: `outcome.findings`."""
     return {
         "run.json": run.model_dump_json(),
         "points.csv": points_csv(run),
-        "report.html": page(run, thresholds),
-        "summary.md": summary(run, thresholds),
+        "report.html": page(run, thresholds, before, single),
+        "summary.md": summary(run, thresholds, before, single),
     }
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from outcome.run import Endpoint, Run
 from outcome.thresholds import Judgement, Thresholds, judge
-from outcome.verdict import bottleneck, efficiency
+from outcome.verdict import bottleneck, efficiency, knee
 
 
 class Row(NamedTuple):
@@ -45,6 +45,8 @@ class Findings:
     """Everything that is said and not drawn."""
 
     verdict: str
+    knee: str | None
+    """Of a load that rose."""
     scaling: str | None
     gates: list[Judgement]
     warnings: list[str]
@@ -70,6 +72,7 @@ def findings(run: Run, thresholds: Thresholds | None = None, before: Run | None 
         comparison = f"Changes are against the run {before.name} of {when}; one pair of runs cannot tell a change from noise."
     return Findings(
         verdict=bottleneck(run).sentence,
+        knee=_knee(run),
         scaling=_scaling(run, single) if single is not None else None,
         gates=judge(run, thresholds) if thresholds is not None else [],
         warnings=list(_warnings(run)),
@@ -126,6 +129,15 @@ def _differing(run: Run, before: Run) -> str | None:
             told = ", ".join(f"{name} ({theirs.get(name, 'nothing')} and {ours.get(name, 'nothing')})" for name in names)
             return f"Not compared with the run {before.name}: the {what} differ in {told}."
     return None
+
+
+def _knee(run: Run) -> str | None:
+    if run.plan.arrival != "open" or run.plan.shape not in ("ramp", "steps"):
+        return None
+    found = knee(run)
+    if found is None:
+        return "The load never became too much: the knee lies above what was offered."
+    return f"The knee is at {found.rate:,.0f} requests/s: up to there the p99 stayed near its floor of {found.floor_ms:.1f} ms."
 
 
 def _scaling(run: Run, single: Run) -> str:

@@ -12,12 +12,14 @@ from outcome.thresholds import Thresholds
 _MARKS = re.compile(r"[\\`*_\[\]<>#|~&@]")
 
 
-def summary(run: Run, thresholds: Thresholds | None = None, before: Run | None = None) -> str:
-    """Write it; `before` is an earlier run of the same plan and place."""
-    found = findings(run, thresholds, before)
+def summary(run: Run, thresholds: Thresholds | None = None, before: Run | None = None, single: Run | None = None) -> str:
+    """Write it; `before` is an earlier run of the same plan and place, `single` one of the same plan with fewer instances."""
+    found = findings(run, thresholds, before, single)
     blocks = [
         [f"### {_plain(run.name)}"],
         [f"**{_plain(found.verdict)}**{_gates(found)}"],
+        [_plain(found.knee)] if found.knee else [],
+        [_plain(found.scaling)] if found.scaling else [],
         [f"> {_plain(warning)}  " for warning in found.warnings],
         [f"- missed: {_plain(gate.what)}, found {_plain(gate.found)}, limit {_plain(gate.limit)}" for gate in found.missed],
         _table(found),

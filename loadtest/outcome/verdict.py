@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from typing import NamedTuple
 
 from outcome.run import GENERATOR_LIMIT, Run
@@ -44,3 +45,39 @@ def efficiency(run: Run, single: Run) -> float | None:
     if not isinstance(many, int) or not isinstance(few, int) or many <= few or run.plan != single.plan or not single.total_rate:
         return None
     return (run.total_rate / many) / (single.total_rate / few)
+
+
+class Knee(NamedTuple):
+    """Where a rising load became too much."""
+
+    rate: float
+    """Requests a second, the last that were offered before."""
+    floor_ms: float
+    """The p99 while there was little to do."""
+
+
+KNEE_TIMES, KNEE_MS, KNEE_SECONDS = 5.0, 5.0, 3
+"""The knee is where for so many seconds on end the p99 is so many times its floor and so much above it, or less than
+ANSWERED of what is offered is answered."""
+ANSWERED = 0.95
+
+
+def knee(run: Run) -> Knee | None:
+    """Of an open arrival that rises; None for another, and where the load never became too much."""
+    if run.plan.arrival != "open" or run.plan.shape not in ("ramp", "steps"):
+        return None
+    points = [point for point in run.points if point.at_seconds > run.plan.warm_up_seconds and point.p99_ms is not None]
+    first = [point.p99_ms for point in points[: max(KNEE_SECONDS, len(points) // 4)] if point.p99_ms is not None]
+    if not first:
+        return None
+    floor = statistics.median(first)
+    beyond, last = 0, points[0].offered or 0.0
+    for point in points:
+        is_slow = (point.p99_ms or 0.0) > max(floor * KNEE_TIMES, floor + KNEE_MS)
+        is_short = sum(point.requests.values()) < ANSWERED * (point.offered or 0.0)
+        beyond = beyond + 1 if is_slow or is_short else 0
+        if beyond == KNEE_SECONDS:
+            return Knee(last, floor)
+        if not beyond:
+            last = point.offered or last
+    return None

@@ -18,8 +18,9 @@ from authsvc import __version__
 from authsvc.commands.cluster import Cluster, at_cluster
 from authsvc.errors import OperatorError
 from localstack.layout import ROOT
+from outcome.files import files_of
 from outcome.plan import Arrival, EndpointName, Plan, ShapeName
-from outcome.run import Run, RunError
+from outcome.run import Run, RunError, read_run
 from outcome.summary import summary
 from outcome.thresholds import read_thresholds
 from swarm import helm
@@ -33,6 +34,7 @@ console = Console()
 
 Name = Annotated[str, typer.Argument(help="The run's name: a to z, 0 to 9 and -.")]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the release, instead of that of the context.")]
+Thresholds = Annotated[Path | None, typer.Option(help="TOML file of gates (loadtest/profiles); a run fails where one is missed.")]
 _PLAN = Plan()
 
 
@@ -50,9 +52,7 @@ def start(
     warm_up_seconds: Annotated[int, typer.Option(min=0, help=Plan.model_fields["warm_up_seconds"].description)] = 5,
     workers: Annotated[int, typer.Option(min=1, max=100, help="Pods that make load.")] = 2,
     worker_cpu: Annotated[str, typer.Option(help="CPU of each; it measures itself where it is throttled.")] = WORKER_CORES,
-    thresholds: Annotated[
-        Path | None, typer.Option(help="TOML file of gates (loadtest/profiles); the run fails where one is missed.")
-    ] = None,
+    thresholds: Thresholds = None,
     image: Annotated[str, typer.Option(help="Image built from loadtest/Dockerfile.")] = f"auth-service-load:{__version__}",
     detach: Annotated[bool, typer.Option("--detach", help="Return at once, instead of showing the run to its end.")] = False,
 ) -> None:
@@ -111,12 +111,21 @@ def status(
 
 @app.command()
 def collect(
-    name: Name, namespace: Namespace = None, to: Annotated[Path | None, typer.Option(help="Folder; by default .run/load/NAME.")] = None
+    name: Name,
+    namespace: Namespace = None,
+    to: Annotated[Path | None, typer.Option(help="Folder; by default .run/load/NAME.")] = None,
+    thresholds: Thresholds = None,
+    before: Annotated[Path | None, typer.Option(help="run.json of an earlier run of the same plan and place, to compare with.")] = None,
+    single: Annotated[Path | None, typer.Option(help="run.json of the same plan with fewer instances: how the rate scales.")] = None,
 ) -> None:
     """Write what a run kept into a folder: the page, the summary, JSON and CSV. Its pods may be gone."""
     folder = to or ROOT / ".run" / "load" / name
     with at_cluster(namespace) as cluster:
         files = Swarm(cluster, name).files()
+    if thresholds or before or single:
+        run = Run.model_validate_json(files["run.json"])
+        gates = read_thresholds(thresholds) if thresholds else None
+        files = files_of(run, gates, *(read_run(file) if file else None for file in (before, single)))
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in files.items():
         (folder / file).write_text(text, encoding="utf-8")

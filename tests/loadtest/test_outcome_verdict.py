@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from outcome.plan import Plan
-from outcome.run import Component, Endpoint, Generator, Run
-from outcome.verdict import MACHINE, bottleneck, efficiency
+from outcome.run import Component, Endpoint, Generator, Point, Run
+from outcome.verdict import MACHINE, Knee, bottleneck, efficiency, knee
 
 
 def run(requests: int = 100, plan: Plan | None = None, **given: Any) -> Run:
@@ -50,3 +50,29 @@ def test_without_fewer_instances_or_answers_there_is_no_efficiency(other: dict[s
 
 def test_two_plans_have_no_efficiency() -> None:
     assert efficiency(run(environment={"instances": 4}), run(plan=Plan(rate=1), environment={"instances": 1})) is None
+
+
+def rising(times: list[float], answered: float = 1.0, **plan: Any) -> Run:
+    """A ramp to 100 requests/s, a point for each p99."""
+    points = [
+        Point(at_seconds=number, offered=number, requests={"validate": round(number * (answered if number > 50 else 1))}, p99_ms=p99)
+        for number, p99 in enumerate(times, 1)
+    ]
+    return run(plan=Plan(**({"shape": "ramp", "rate": 100, "seconds": 100, "warm_up_seconds": 0} | plan)), points=points)
+
+
+def test_the_knee_is_the_last_rate_before_answers_stay_slow() -> None:
+    assert knee(rising([2.0] * 60 + [80.0] * 40)) == Knee(60, 2.0)
+
+
+def test_one_slow_second_is_no_knee() -> None:
+    assert knee(rising([2.0] * 60 + [80.0] * 2 + [2.0] * 38)) is None
+
+
+def test_what_is_not_answered_is_a_knee_too() -> None:
+    assert knee(rising([2.0] * 100, answered=0.9)) == Knee(50, 2.0)
+
+
+@pytest.mark.parametrize("plan", [{"shape": "constant"}, {"arrival": "closed"}])
+def test_a_load_that_does_not_rise_has_no_knee(plan: dict[str, Any]) -> None:
+    assert knee(rising([2.0] * 60 + [80.0] * 40, **plan)) is None

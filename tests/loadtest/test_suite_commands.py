@@ -60,6 +60,17 @@ def test_every_plan_gives_right_answers_only(run_dir: Path, tmp_path: Path) -> N
     assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "No worse than before.")
 
 
+@pytest.mark.timeout(SECONDS)
+def test_a_gate_that_is_missed_fails_the_suite(run_dir: Path, tmp_path: Path) -> None:
+    gates = tmp_path / "gates.toml"
+    gates.write_text("[endpoints.health]\nrate_at_least = 10000000\n")
+    words = ("--repeats", "1", "--seconds", "3", "--only", "health, closed", "--thresholds", str(gates), "--output", str(tmp_path / "out"))
+    done = typed("suite.run_all", *words, run_dir=run_dir)
+    assert done.returncode == 1
+    assert "health, closed, repeat 1: health: rate is " in done.stderr
+    assert "not >= 10,000,000/s." in done.stderr
+
+
 def authsvc(run_dir: Path, *words: str) -> str:
     settings = dict(line.split("=", 1) for line in (run_dir / "env").read_text().splitlines())
     environment = os.environ | {name: value.strip("'") for name, value in settings.items()} | {"PYTHONPATH": str(ROOT / "service")}
