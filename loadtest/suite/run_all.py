@@ -32,7 +32,7 @@ console.width = max(console.width, 110)
 
 @app.command()
 def run_all(
-    size: Annotated[SizeName, typer.Option(help="light: some four minutes; heavy: more than an hour.")] = "light",
+    size: Annotated[SizeName, typer.Option(help="light: some six minutes; heavy: more than an hour.")] = "light",
     only: Annotated[list[str], typer.Option("--only", help="Run only plans whose name has this in it: --only validate.")] = [],  # noqa: B006 - typer's form
     repeats: Annotated[int | None, typer.Option(min=1, help="Instead of the size's own.")] = None,
     seconds: Annotated[int | None, typer.Option(min=3, help="Length of a run instead of the size's own, warm-up included.")] = None,
