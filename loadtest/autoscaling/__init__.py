@@ -1,0 +1,1 @@
+"""The HorizontalPodAutoscaler, simulated: what the rendered one would do under a load."""

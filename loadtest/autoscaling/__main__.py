@@ -1,0 +1,129 @@
+"""`scripts/simulate-autoscaler`: what the rendered autoscaler would do under a load, as lines, a verdict and a chart."""
+
+from __future__ import annotations
+
+import html
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from kubernetes.utils.quantity import parse_quantity
+from rich.console import Console
+
+from autoscaling.manifest import Autoscaler, read_autoscaler
+from autoscaling.simulation import Clocks, Moment, Pods, judge, simulate
+from outcome.chart import time_chart
+from outcome.run import RunError
+from outcome.series import Line, TimeChart
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console()
+
+
+@app.command()
+def simulate_autoscaler(
+    manifests: Annotated[
+        Path, typer.Argument(help="YAML, or a folder of it, with an autoscaler and its Deployment; - for standard input.")
+    ],
+    load: Annotated[str, typer.Option(help="Cores that the load needs, from which second on: 0:0.5,60:4.5,1200:0.5")],
+    seconds: Annotated[int, typer.Option(min=60, max=86_400, help="Length.")] = 3600,
+    replicas: Annotated[int | None, typer.Option(min=1, help="Pods at the beginning; else the fewest.")] = None,
+    start_seconds: Annotated[int, typer.Option(min=0, help="From a new pod to its readiness.")] = Clocks().start,
+    found_seconds: Annotated[int, typer.Option(min=0, help="From there until nginx sends to it (nginx.dnsTtlSeconds).")] = Clocks().found,
+    chart: Annotated[Path | None, typer.Option(help="Write a chart of load and replicas to this HTML file.")] = None,
+) -> None:
+    """Exit 1 where the load is more than the pods can do for longer than two minutes, or they go to and fro."""
+    autoscaler, pods = read_manifests(sys.stdin.read() if str(manifests) == "-" else _text(manifests))
+    clocks = Clocks()._replace(start=start_seconds, found=found_seconds)
+    moments = simulate(autoscaler, pods, read_load(load), seconds, replicas=replicas, clocks=clocks)
+    for line in _lines(moments):
+        console.print(line, highlight=False)
+    verdict = judge(moments)
+    capacity = "never" if verdict.seconds_to_capacity is None else f"{verdict.seconds_to_capacity} s"
+    console.print(
+        f"Too little for {verdict.short_seconds} s, enough again after {capacity}; {verdict.turns} changes of direction; "
+        f"at most {verdict.most_removed_in_a_minute:.0%} of the pods removed in a minute.",
+        highlight=False,
+    )
+    if chart is not None:
+        chart.write_text(page(moments), encoding="utf-8")
+    if verdict.seconds_to_capacity is None or verdict.seconds_to_capacity > 120 or verdict.turns > 2:
+        raise typer.Exit(1)
+
+
+def read_manifests(text: str) -> tuple[Autoscaler, Pods]:
+    """The autoscaler and what its pods may use; RunError where one of the two is missing."""
+    try:
+        objects = [each for each in yaml.safe_load_all(text) if isinstance(each, dict)]
+    except yaml.YAMLError as error:
+        raise RunError(f"The manifests are no YAML: {' '.join(str(error).split())}") from error
+    found = next((each for each in objects if each.get("kind") == "HorizontalPodAutoscaler"), None)
+    if found is None:
+        raise RunError("The manifests hold no HorizontalPodAutoscaler: render them with auth.autoscaling.enabled.")
+    target = found["spec"]["scaleTargetRef"]
+    wanted = (target["kind"], target["name"])
+    matching = [each for each in objects if (each.get("kind"), each.get("metadata", {}).get("name")) == wanted]
+    if not matching:
+        raise RunError(f"The manifests hold no {target['kind']} {target['name']}, which the autoscaler scales.")
+    resources = matching[0]["spec"]["template"]["spec"]["containers"][0]["resources"]
+    return read_autoscaler(found), Pods(_cores(resources["requests"]["cpu"]), _cores(resources["limits"]["cpu"]))
+
+
+def read_load(words: str) -> Callable[[int], float]:
+    """`second:cores,...`, each from its second on."""
+    try:
+        steps = sorted((int(second), float(cores)) for second, _, cores in (word.partition(":") for word in words.split(",")))
+    except ValueError:
+        raise RunError(f"The load {words!r} is not of the form 0:0.5,60:4.5.") from None
+    if steps[0][0] != 0:
+        raise RunError(f"The load {words!r} does not begin at second 0.")
+    return lambda now: next(cores for second, cores in reversed(steps) if second <= now)
+
+
+def page(moments: list[Moment]) -> str:
+    """The chart by itself."""
+    demand = [Line("load", [each.demand_cores for each in moments]), Line("capacity", [each.capacity_cores for each in moments], True)]
+    pods = [Line("pods", [each.replicas for each in moments]), Line("serving", [each.serving for each in moments], True)]
+    at = [float(each.at) for each in moments]
+    charts = [
+        TimeChart(what, unit, at, lines, at[-1] + 1, 0.0, True) for what, unit, lines in (("Load", "cores", demand), ("Pods", "pods", pods))
+    ]
+    style = (Path(__file__).parents[1] / "outcome" / "page.html").read_text(encoding="utf-8")
+    style = style[style.index("<style>") : style.index("</style>") + len("</style>")]
+    title = html.escape("What the autoscaler would do")
+    head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>{style}'
+    return f"{head}<body><main><h1>{title}</h1>{''.join(time_chart(each) for each in charts)}</main></body></html>\n"
+
+
+def _lines(moments: list[Moment]) -> list[str]:
+    changes = [moments[0], *(later for earlier, later in pairwise(moments) if later[1:4] != earlier[1:4])]
+    return [f"{each.at:>6} s  load {each.demand_cores:.2f} cores, {each.replicas} pods, {each.serving} serving" for each in changes]
+
+
+def _text(file: Path) -> str:
+    try:
+        files = sorted(file.glob("*.yaml")) if file.is_dir() else [file]
+        return "\n---\n".join(each.read_text(encoding="utf-8") for each in files)
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _cores(quantity: Any) -> float:
+    return float(parse_quantity(str(quantity)))  # type: ignore[no-untyped-call] # the client's own parser has no annotations
+
+
+def main() -> None:
+    """Run it; what keeps it from going on is one sentence."""
+    try:
+        app(prog_name="scripts/simulate-autoscaler")
+    except RunError as error:
+        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

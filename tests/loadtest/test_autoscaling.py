@@ -1,0 +1,200 @@
+"""The simulated autoscaler decides as Kubernetes' own does, and the chart's grows in time, stays calm and shrinks gently."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kubernetes.utils.quantity import parse_quantity
+
+from autoscaling.__main__ import page, read_load, read_manifests
+from autoscaling.algorithm import Controller, PodSample, proposed_replicas
+from autoscaling.manifest import Autoscaler, Direction, Metric, Policy, read_autoscaler
+from autoscaling.simulation import Clocks, judge, simulate
+from localstack.layout import ROOT
+from outcome.run import RunError
+
+PRODUCTION = ROOT / "k8s" / "oracle-production"
+MANIFESTS = "\n---\n".join(file.read_text() for file in sorted(PRODUCTION.glob("*.yaml")))
+CHART, PODS = read_manifests(MANIFESTS)
+_DEFAULT = yaml.safe_load((ROOT / "charts" / "auth-service" / "values.yaml").read_text())["auth"]["resources"]
+DEFAULT_PODS = Pods(float(parse_quantity(_DEFAULT["requests"]["cpu"])), float(parse_quantity(_DEFAULT["limits"]["cpu"])))
+NO_LIMIT = Direction((Policy("Percent", 1000, 15),), "Max", 0, 0.1)
+
+
+def cpu(
+    target: float, *levels: float | None, ready: tuple[bool, ...] = (), requests: tuple[float, ...] = ()
+) -> tuple[Metric, list[PodSample]]:
+    """Levels in thousandths of a core."""
+    pods = [
+        PodSample(None if level is None else level / 1000, requests[number] if requests else 1.0, ready[number] if ready else True)
+        for number, level in enumerate(levels)
+    ]
+    return Metric("cpu", "Utilization", target), pods
+
+
+# Figures of replica_calculator_test.go (Kubernetes 1.34): what the real controller must do.
+KNOWN: dict[str, tuple[int, tuple[Metric, list[PodSample]], int]] = {
+    "up": (3, cpu(30, 300, 500, 700), 5),
+    "up, one is unready": (3, cpu(30, 300, 500, 700, ready=(False, True, True)), 4),
+    "up, two are unready": (3, cpu(30, 400, 500, 700, ready=(True, False, False)), 3),
+    "down": (5, cpu(50, 100, 300, 500, 250, 250), 3),
+    "down, two are unready": (5, cpu(50, 100, 300, 500, 250, 250, ready=(True, True, True, False, False)), 2),
+    "within tolerance": (3, cpu(100, 1010, 1030, 1020, requests=(0.9, 1.0, 1.1)), 3),
+    "down, one has no sample": (5, cpu(50, 100, 300, 500, 250, None), 5),
+    "up, one has no sample": (2, cpu(100, 1000, None), 2),
+    "up, unready and without a sample": (4, cpu(50, 1000, None, 450, None, ready=(True, True, False, True)), 4),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_replicas_from_samples_are_those_of_the_real_controller(case: str) -> None:
+    replicas, (metric, pods), wanted = KNOWN[case]
+    assert proposed_replicas(metric, replicas, pods, autoscaler()) == wanted
+
+
+def autoscaler(**given: Any) -> Autoscaler:
+    return Autoscaler(1, 1000, (Metric("cpu", "Utilization", 50),), NO_LIMIT, NO_LIMIT)._replace(**given)
+
+
+def busy(number: int, share: float = 1.0) -> dict[str, list[PodSample]]:
+    return {"cpu": [PodSample(share) for _ in range(number)]}
+
+
+def test_an_average_value_is_of_the_pods() -> None:
+    requests = Metric("http_requests_per_second", "AverageValue", 1000)
+    assert proposed_replicas(requests, 3, [PodSample(2000), PodSample(2000), PodSample(2000)], autoscaler()) == 6
+
+
+def test_of_several_metrics_the_greatest_counts_and_one_that_is_missing_holds_what_is() -> None:
+    two = autoscaler(metrics=(Metric("cpu", "Utilization", 50), Metric("rps", "AverageValue", 10)))
+    assert Controller(two).decide(0, 4, busy(4, 0.25) | {"rps": [PodSample(30)] * 4}) == 12
+    assert Controller(two).decide(0, 4, busy(4, 0.25)) == 4
+    assert Controller(two).decide(0, 4, busy(4, 1.0)) == 8
+
+
+@pytest.mark.parametrize(("select", "replicas"), [("Max", 14), ("Min", 12), ("Disabled", 10)])
+def test_a_policy_limits_each_step(select: Any, replicas: int) -> None:
+    up = Direction((Policy("Pods", 4, 15), Policy("Percent", 20, 15)), select, 0, 0.1)
+    assert Controller(autoscaler(up=up)).decide(0, 10, busy(10)) == replicas
+
+
+def test_what_was_changed_within_the_period_counts_against_it() -> None:
+    controller = Controller(autoscaler(up=Direction((Policy("Pods", 4, 60),), "Max", 0, 0.1)))
+    assert controller.decide(0, 4, busy(4)) == 8
+    assert controller.decide(30, 8, busy(8)) == 8
+    assert controller.decide(60, 8, busy(8)) == 12
+
+
+def test_a_dip_within_the_stabilisation_is_no_reason_to_shrink() -> None:
+    controller = Controller(autoscaler(down=NO_LIMIT._replace(stabilization_seconds=300)))
+    assert controller.decide(0, 10, busy(10, 0.5)) == 10
+    assert controller.decide(15, 10, busy(10, 0.1)) == 10
+    assert controller.decide(299, 10, busy(10, 0.1)) == 10
+    assert controller.decide(301, 10, busy(10, 0.1)) == 2
+
+
+@given(st.integers(1, 12), st.lists(st.one_of(st.none(), st.floats(0, 1.0)), min_size=1, max_size=12))
+def test_no_decision_leaves_the_bounds(replicas: int, levels: list[float | None]) -> None:
+    samples = {"cpu": [PodSample(level, 0.25) for level in levels]}
+    assert CHART.least <= Controller(CHART).decide(0, replicas, samples) <= CHART.most
+
+
+def test_the_chart_has_four_times_as_much_within_two_minutes() -> None:
+    """With the default clocks of Kubernetes, and of DNS and nginx as the chart has them."""
+    load = read_load(f"0:{4 * PODS.request_cores * 0.5},60:{PODS.limit_cores * 12 * 0.9}")
+    found = judge(simulate(CHART, PODS, load, 600))
+    assert found.seconds_to_capacity is not None
+    assert 0 < found.seconds_to_capacity <= 120
+
+
+def test_one_pod_becomes_four_within_ninety_seconds() -> None:
+    """Where the request is a quarter of the limit, as by default: with the two alike no pod can show more than its whole request."""
+    four = CHART._replace(least=1, most=4)
+    found = judge(simulate(four, DEFAULT_PODS, read_load("0:0.1,60:3.5"), 600, replicas=1))
+    assert found.seconds_to_capacity is not None
+    assert 0 < found.seconds_to_capacity <= 90
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.floats(0.1, 1.7), st.integers(0, 2**32), st.floats(0, 0.15))
+def test_a_load_that_only_trembles_does_not_make_it_flap(cores: float, seed: int, noise: float) -> None:
+    chance = random.Random(seed)
+    moments = simulate(CHART, PODS, lambda now: cores * (1 + chance.uniform(-noise, noise)), 1800)
+    assert judge(moments).turns <= 1
+
+
+@given(st.integers(5, 1000))
+def test_it_never_removes_more_than_a_quarter_in_a_minute(replicas: int) -> None:
+    controller = Controller(CHART._replace(most=1000))
+    now, number = 0.0, replicas
+    fleet = {0.0: replicas}
+    while number > CHART.least and now < 20_000:
+        now += 15
+        number = controller.decide(now, number, {"cpu": [PodSample(0.0, 0.25)] * number})
+        fleet[now] = number
+        assert number >= math.ceil(fleet.get(now - 60, replicas) * 0.75), (now, number)
+    assert number == CHART.least
+
+
+def test_a_spike_is_followed_up_and_down_once() -> None:
+    moments = simulate(CHART, PODS, read_load("0:0.5,300:3,900:0.5"), 3600)
+    assert judge(moments).turns == 1
+    assert moments[-1].replicas == CHART.least
+
+
+def test_pods_serve_when_they_are_ready_and_known() -> None:
+    clocks = Clocks(start=10, found=20)
+    moments = simulate(CHART, PODS, read_load("0:0.5,60:3"), 300, clocks=clocks)
+    grown = next(moment.at for moment in moments if moment.replicas > 4)
+    serving = next(moment.at for moment in moments if moment.serving > 4)
+    assert serving - grown == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("kind: Service\napiVersion: v1\n", "hold no HorizontalPodAutoscaler"),
+        ("a: [", "are no YAML"),
+        (
+            next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text(),
+            "hold no Deployment auth-service-auth, which the autoscaler scales",
+        ),
+    ],
+)
+def test_manifests_that_lack_something_are_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(RunError, match=sentence):
+        read_manifests(text)
+
+
+def test_a_metric_that_is_not_simulated_is_refused() -> None:
+    manifest = yaml.safe_load(next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text())
+    manifest["spec"]["metrics"] = [{"type": "External", "external": {"metric": {"name": "x"}, "target": {"type": "Value", "value": 1}}}]
+    with pytest.raises(RunError, match="A metric of type External with this target is not simulated"):
+        read_autoscaler(manifest)
+
+
+@pytest.mark.parametrize("load", ["", "1:2", "0:x", "0=1"])
+def test_a_load_that_is_none_is_one_sentence(load: str) -> None:
+    with pytest.raises(RunError, match="The load"):
+        read_load(load)
+
+
+def test_the_command_prints_steps_and_verdict_and_draws_them(tmp_path: Path) -> None:
+    words = [str(PRODUCTION), "--load", "0:0.5,60:3,600:0.5", "--chart", str(tmp_path / "chart.html")]
+    paths = f"{ROOT / 'loadtest'}:{ROOT / 'scripts'}"
+    command = [sys.executable, "-m", "autoscaling", *words]
+    done = subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "0 s  load 0.50 cores, 4 pods, 4 serving" in done.stdout
+    assert "1 changes of direction" in done.stdout
+    assert (tmp_path / "chart.html").read_text().count('role="img"') == 2
+    assert page(simulate(CHART, PODS, read_load("0:1"), 60)).count('role="img"') == 2
