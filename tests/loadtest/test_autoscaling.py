@@ -18,7 +18,7 @@ from kubernetes.utils.quantity import parse_quantity
 from autoscaling.__main__ import page, read_load, read_manifests
 from autoscaling.algorithm import Controller, PodSample, proposed_replicas
 from autoscaling.manifest import Autoscaler, Direction, Metric, Policy, read_autoscaler
-from autoscaling.simulation import Clocks, judge, simulate
+from autoscaling.simulation import Clocks, Pods, judge, simulate
 from localstack.layout import ROOT
 from outcome.run import RunError
 
