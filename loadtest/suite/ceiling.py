@@ -30,6 +30,7 @@ def requests_of(url: str, credentials: Credentials) -> Mapping[str, list[bytes]]
     return {
         "health, wrk": [request("GET", "/health")],
         "token, wrk": [request("POST", "/token", authorization=client, grant_type="client_credentials")],
+        "ott, wrk": [request("POST", "/ott", authorization=client, grant_type="client_credentials")],
         "validate, wrk": [request("POST", "/validate", token=token) for token in tokens],
         "introspect, wrk": [request("POST", "/introspect", authorization=client, token=token) for token in tokens],
     }

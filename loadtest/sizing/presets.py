@@ -1,0 +1,61 @@
+"""Presets: demands with a name, and the chart's values for each, written into charts/auth-service/sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from outcome import baseline
+from sizing.costs import costs
+from sizing.size import Demand, size
+
+BASELINE = "two-cores"
+FOLDER = Path(__file__).resolve().parents[2] / "charts" / "auth-service" / "sizes"
+_GUIDE = Demand(validate_=30_000, token=15_000, ott=5_000, revoke=30_000, health=50_000)
+"""What the original guide wants of four instances."""
+
+
+def _times(factor: float) -> Demand:
+    return _GUIDE.model_copy(update={name: getattr(_GUIDE, name) * factor for name in ("validate_", "token", "ott", "revoke", "health")})
+
+
+PRESETS = {
+    "dev": Demand(validate_=100, token=20, ott=5, revoke=5, headroom=1, outage_minutes=10, connections=100, store="embedded"),
+    "1x": _times(0.25),
+    "4x": _GUIDE,
+    "10x": _times(2.5),
+}
+"""1x, 4x and 10x are in instances of the guide, with Oracle: its URL and Secret are for whoever installs them to say."""
+
+
+def values_file(demand: Demand, name: str) -> str:
+    """A values file that says what it is for."""
+    found = size(demand, costs(baseline.baseline(name)))
+    asked = ", ".join(f"{endpoint} {rate:,.0f}" for endpoint, rate in demand.rates().items() if rate)
+    head = [
+        f"Sized by scripts/size from the baseline {name} for requests/s of {asked}; headroom {demand.headroom:g}.",
+        f"First to give out: {found.bottleneck}",
+    ]
+    enough = next(line.value for line in found.lines if line.what == "redis: one is enough")
+    if demand.store == "oracle":
+        head.append("Name oracle.url and oracle.existingSecret beside it: the embedded store has one writer.")
+    if enough != "yes":
+        head.append(f"One Redis is not enough: {enough.removeprefix('no: ')}. Less headroom, or less demand a release.")
+    return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(found.values, sort_keys=False))
+
+
+def written() -> dict[Path, str]:
+    """Every preset's file."""
+    return {FOLDER / f"{name}.yaml": values_file(demand, BASELINE) for name, demand in PRESETS.items()}
+
+
+def main() -> None:
+    """Write them."""
+    FOLDER.mkdir(exist_ok=True)
+    for file, text in written().items():
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
