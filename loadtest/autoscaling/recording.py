@@ -1,0 +1,136 @@
+"""What a real controller saw, second by second, and what the simulated one decides when it sees the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from kubernetes.utils.quantity import parse_quantity
+from pydantic import BaseModel
+
+from autoscaling.algorithm import Controller, PodSample
+from autoscaling.manifest import Autoscaler
+
+
+class SeenPod(BaseModel):
+    """A pod as the API has it. Times are seconds of the epoch."""
+
+    name: str
+    started: float | None
+    is_ready: bool
+    changed: float | None
+    """When it became ready or ceased to be."""
+    request_cores: float
+    used_cores: float | None = None
+    sampled: float | None = None
+    """The end of the sample's window."""
+    window_seconds: float = 0
+
+
+class Look(BaseModel):
+    """One second."""
+
+    at: float
+    replicas: int
+    """Of the Deployment's spec."""
+    pods: list[SeenPod]
+
+
+class Controls(NamedTuple):
+    """Flags of the controller manager."""
+
+    sync_seconds: float = 15
+    cpu_initialization_seconds: float = 300
+    initial_readiness_delay_seconds: float = 30
+
+
+class Change(NamedTuple):
+    """A decision that changed something."""
+
+    at: float
+    replicas: int
+
+
+def look(at: float, deployment: dict[str, Any], pods: list[dict[str, Any]], metrics: list[dict[str, Any]], container: str) -> Look:
+    """From the objects of the API."""
+    used = {each["metadata"]["name"]: each for each in metrics}
+    return Look(at=at, replicas=deployment["spec"]["replicas"], pods=[_seen(pod, used, container) for pod in pods if _counts(pod)])
+
+
+def changes(looks: Sequence[Look]) -> list[Change]:
+    """What the real controller did."""
+    return [Change(later.at, later.replicas) for earlier, later in pairwise(looks) if later.replicas != earlier.replicas]
+
+
+def replay(looks: Sequence[Look], autoscaler: Autoscaler, controls: Controls, phase_seconds: float = 0.0) -> list[Change]:
+    """What the simulated one does where it is called every sync, `phase_seconds` after the first look; what follows is as it really was."""
+    controller = Controller(autoscaler)
+    found = []
+    due = looks[0].at + phase_seconds
+    for seen in looks:
+        if seen.at < due:
+            continue
+        due += controls.sync_seconds
+        samples = {metric.name: [_sample(pod, seen.at, controls) for pod in seen.pods] for metric in autoscaler.metrics}
+        wanted = controller.decide(seen.at, seen.replicas, samples)
+        if wanted != seen.replicas:
+            found.append(Change(seen.at, wanted))
+    return found
+
+
+def unexplained(real: Sequence[Change], simulated: Sequence[Change], within_seconds: float) -> list[str]:
+    """Real changes that the simulated controller did not make at about the same time, and changes that it alone made."""
+    return [*_without(real, simulated, within_seconds, "real"), *_without(simulated, real, within_seconds, "simulated")]
+
+
+def _without(these: Sequence[Change], those: Sequence[Change], within_seconds: float, word: str) -> Iterator[str]:
+    for change in these:
+        if not any(abs(other.at - change.at) <= within_seconds and other.replicas == change.replicas for other in those):
+            yield f"{word}: {change.replicas} replicas at {change.at:.1f}"
+
+
+def _counts(pod: dict[str, Any]) -> bool:
+    """The controller leaves out pods that are on their way out or have failed."""
+    return "deletionTimestamp" not in pod["metadata"] and pod["status"].get("phase") != "Failed"
+
+
+def _seen(pod: dict[str, Any], used: dict[str, dict[str, Any]], container: str) -> SeenPod:
+    ready = next((each for each in pod["status"].get("conditions", ()) if each["type"] == "Ready"), None)
+    started = pod["status"].get("startTime")
+    [requests] = [each["resources"]["requests"] for each in pod["spec"]["containers"] if each["name"] == container]
+    seen = SeenPod(
+        name=pod["metadata"]["name"],
+        started=None if started is None else _seconds(started),
+        is_ready=ready is not None and ready["status"] == "True",
+        changed=None if ready is None else _seconds(ready["lastTransitionTime"]),
+        request_cores=_cores(requests["cpu"]),
+    )
+    sample = used.get(seen.name)
+    usage = [each["usage"]["cpu"] for each in sample["containers"] if each["name"] == container] if sample is not None else []
+    if sample is not None and usage:
+        window = float(parse_quantity(sample["window"].removesuffix("s")))  # type: ignore[no-untyped-call] # the client's own parser
+        seen = seen.model_copy(update={"used_cores": _cores(usage[0]), "sampled": _seconds(sample["timestamp"]), "window_seconds": window})
+    return seen
+
+
+def _sample(pod: SeenPod, now: float, controls: Controls) -> PodSample:
+    """As groupPods of replica_calculator.go sorts them."""
+    if pod.started is None or pod.changed is None:
+        return PodSample(pod.used_cores, pod.request_cores, is_ready=False)
+    if pod.used_cores is None or pod.sampled is None:
+        return PodSample(None, pod.request_cores)
+    if pod.started + controls.cpu_initialization_seconds > now:
+        unready = not pod.is_ready or pod.sampled < pod.changed + pod.window_seconds
+    else:
+        unready = not pod.is_ready and pod.started + controls.initial_readiness_delay_seconds > pod.changed
+    return PodSample(pod.used_cores, pod.request_cores, not unready)
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
+
+
+def _cores(quantity: str) -> float:
+    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call] # the client's own parser has no annotations

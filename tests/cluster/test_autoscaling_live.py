@@ -1,0 +1,104 @@
+"""The real autoscaler under a real load: from one pod to four and back, no request fails, and the simulated one decides the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes import client
+from release import SMALL, SMALL_RELEASE, Release
+from test_swarm import IMAGE, swarm
+
+from authsvc.commands.cluster import Cluster, at_cluster
+from autoscaling.manifest import read_autoscaler
+from autoscaling.recording import Controls, Look, changes, look, replay, unexplained
+from outcome.run import read_run
+from servers import wait_until
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
+]
+CONTROLS = Controls(
+    float(os.environ.get("TEST_HPA_SYNC_SECONDS", 5)),
+    float(os.environ.get("TEST_HPA_CPU_INITIALIZATION_SECONDS", 15)),
+    float(os.environ.get("TEST_HPA_READINESS_DELAY_SECONDS", 5)),
+)
+"""Flags of the cluster's controller manager: those of Kubernetes are 15, 300 and 30."""
+LIMITED = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"cpu": "300m", "memory": "256Mi"}}
+CALM = {"stabilizationWindowSeconds": 20, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 15}]}
+"""Down in a test's time: the chart waits for five minutes."""
+SELECTOR = "app.kubernetes.io/instance=auth,app.kubernetes.io/component=auth"
+
+
+class Eyes:
+    """Looks at what the controller looks at."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        api = cluster.api.api_client
+        self._namespace = cluster.namespace
+        self._core, self._apps, self._custom = cluster.api, client.AppsV1Api(api), client.CustomObjectsApi(api)
+
+    def look(self) -> Look:
+        deployment: Any = self._apps.read_namespaced_deployment("auth-auth-service-auth", self._namespace, _preload_content=False)
+        pods: Any = self._core.list_namespaced_pod(self._namespace, label_selector=SELECTOR, _preload_content=False)
+        words = ("metrics.k8s.io", "v1beta1", self._namespace, "pods")
+        metrics: Any = self._custom.list_namespaced_custom_object(*words, label_selector=SELECTOR)
+        return look(time.time(), json.loads(deployment.data), json.loads(pods.data)["items"], metrics["items"], "auth")
+
+
+def test_it_grows_to_four_and_shrinks_again_and_the_simulation_agrees(release: Release, tmp_path: Path) -> None:
+    scaled = {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 4}, "resources": LIMITED, "pdbMaxUnavailable": 1}
+    release.helm("install", **(SMALL_RELEASE | {"auth": scaled, "writer": {"resources": SMALL}}))
+    autoscaler = "horizontalpodautoscaler/auth-auth-service-auth"
+    release.kubectl("patch", autoscaler, "--type=merge", "-p", json.dumps({"spec": {"behavior": {"scaleDown": CALM}}}))
+    with at_cluster(release.name) as cluster:
+        eyes = Eyes(cluster)
+        wait_until(lambda: [pod.used_cores for pod in eyes.look().pods] not in ([], [None]), "metrics-server has seen the pod", 180)
+        begun = time.time()
+        words = [
+            "--workers",
+            "1",
+            "--worker-cpu",
+            "600m",
+            "--users",
+            "24",
+            "--rate",
+            "400",
+            "--seconds",
+            "75",
+            "--image",
+            IMAGE,
+            "--detach",
+        ]
+        assert swarm(release, "start", "grow", *words).returncode == 0
+        looks: list[Look] = []
+
+        def is_over() -> bool:
+            looks.append(eyes.look())
+            return time.time() > begun + 60 and looks[-1].replicas == 1
+
+        wait_until(is_over, "one pod again", 400)
+    real = changes(looks)
+    (tmp_path / "looks.json").write_text(json.dumps([each.model_dump() for each in looks]))
+    print([(round(change.at - begun, 1), change.replicas) for change in real])
+    assert max(change.replicas for change in real) == 4
+    four = next(change.at for change in real if change.replicas == 4)
+    assert four - begun < 120
+    spec = json.loads(release.kubectl("get", autoscaler, "-o", "json"))
+    phases = [
+        unexplained(real, replay(looks, read_autoscaler(spec), CONTROLS, phase), within_seconds=CONTROLS.sync_seconds + 2)
+        for phase in range(int(CONTROLS.sync_seconds))
+    ]
+    # The real controller's steps begin at a second that nobody tells; one of them must explain everything.
+    assert [] in phases, (phases, real)
+    assert swarm(release, "collect", "grow", "--to", str(tmp_path / "grow")).returncode == 0
+    run = read_run(tmp_path / "grow" / "run.json")
+    assert (run.end, run.wrong_count) == ("complete", 0)
+    assert {point.replicas for point in run.points} >= {1, 4}
+    assert swarm(release, "stop", "grow", "--forget").returncode == 0
