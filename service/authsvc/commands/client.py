@@ -118,7 +118,9 @@ def import_clients(
 
 
 def _change(change: Callable[[Clients], Coroutine[Any, Any, Change]], sentence: str, as_json: bool) -> None:
-    result = with_clients(change)
+    # A change may have to wait for a writer; on a terminal that is seen.
+    with Console(stderr=True).status("Waiting until it holds on every instance ..."):
+        result = with_clients(change)
     if as_json:
         members = _described(result.client) if isinstance(result.client, Client) else {"client_id": result.client.id, "deleted": True}
         if result.secret is not None:
