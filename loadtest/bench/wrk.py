@@ -26,7 +26,7 @@ def run_wrk(url: str, file: Path, seconds: int, connections: int, *, once: bool 
     """Ask the requests of a file in turn, or each once, with one thread, pinned to a core where one is named."""
     pinned = [] if core is None else ["taskset", "-c", str(core)]
     command = [*pinned, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), url, "--"]
-    done = subprocess.run([*command, str(file), "once" if once else "again"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, str(file), "once" if once else "again"], capture_output=True, text=True)
     line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
         raise BenchError(f"wrk gave no result: {done.stderr[-300:]}")

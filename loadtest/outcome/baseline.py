@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from pathlib import Path
 
 from outcome.noise import FALL
@@ -15,15 +17,24 @@ P99_GROWTH = 1.5
 
 
 def keep(results: Results, name: str) -> Path:
-    """Write the baseline's folder; RunError for results that are none."""
+    """Write the baseline's folder; RunError for results that are none, and where the baseline of this name is of another place."""
+    check_name(name)
     if faults := results.faults():
         raise RunError(f"These results are no baseline. {' '.join(faults)}")
+    if name in names() and baseline(name).environment != results.environment:
+        raise RunError(f"The baseline {name} is of another environment: keep these under another name.")
     folder = BASELINES / name
     folder.mkdir(parents=True, exist_ok=True)
     write_results(results, folder)
     for file, text in derived(results, name).items():
         (folder / file).write_text(text, encoding="utf-8")
     return folder
+
+
+def check_name(name: str) -> None:
+    """RunError for what is no name."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", name):
+        raise RunError(f"{name!r} is no name for a baseline: a to z, 0 to 9 and -, 40 characters at most.")
 
 
 def names() -> list[str]:
@@ -70,7 +81,9 @@ def gates(results: Results, name: str) -> str:
     lines = [f"# Written from the baseline {name}: {FALL:.0%} of its rates, {P99_GROWTH:.0%} of its p99.", "wrong_share_at_most = 0.0"]
     for row in results.rows:
         endpoint, _, arrival = row.partition(", ")
-        rate, p99 = results.median_own_rate(row), results.median_p99_ms(row)
+        own = endpoint != "mix"
+        rate = results.median(row, "own_rate" if own else "rate")
+        p99 = results.median(row, "own_p99_ms" if own else "p99_ms")
         if arrival == "closed" and rate is not None and p99 is not None:
             lines += ["", f"[endpoints.{endpoint}]", f"rate_at_least = {rate * FALL:.0f}"]
             lines.append(f"p99_ms_at_most = {p99 * P99_GROWTH:.1f}")
@@ -82,7 +95,7 @@ def _parts(results: Results) -> list[str]:
 
 
 def _middle(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+    return statistics.median(values)
 
 
 def _spread(values: list[float | None]) -> str:

@@ -14,7 +14,9 @@ from outcome.run import RunError
 GROWTH = 1.2
 """Of a p99 that is too much, where it is also LEAST_GROWTH_MS longer."""
 LEAST_GROWTH_MS = 0.5
-Word = Literal["within noise", "rose", "fell", "grew", "missing", "unsure"]
+LEAST_REPEATS = 3
+"""Fewer do not show how much repeats differ."""
+Word = Literal["within noise", "rose", "fell", "grew", "missing", "cut off", "unsure"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,19 @@ def compare(before: Results, after: Results) -> list[Change]:
         raise RunError(f"The environments differ, so their figures say nothing of each other: {', '.join(differing)}.")
     if before.size != after.size:
         raise RunError(f"The sizes differ, so their figures say nothing of each other: {before.size} and {after.size}.")
+    if before.asked != after.asked:
+        raise RunError(f"The two did not ask the same, so their figures say nothing of each other: {before.asked} and {after.asked}.")
+    if not before.rows:
+        raise RunError("The earlier results hold nothing to compare with.")
     return [change for row in before.rows for change in _row(row, before.rows[row], after.rows.get(row))]
 
 
 def _row(row: str, before: list[Figures], after: list[Figures] | None) -> Iterator[Change]:
     if not after:
         yield Change(row, "rate", statistics.median(each.rate for each in before), None, "missing", is_too_much=True)
+        return
+    if not all(each.is_complete for each in after):
+        yield Change(row, "rate", statistics.median(each.rate for each in before), None, "cut off", is_too_much=True)
         return
     yield _change(row, "rate", [each.rate for each in before], [each.rate for each in after])
     times = [[each.p99_ms for each in repeats if each.p99_ms is not None] for repeats in (before, after)]
@@ -65,7 +74,7 @@ def _row(row: str, before: list[Figures], after: list[Figures] | None) -> Iterat
 def _change(row: str, figure: Literal["rate", "p99"], before: Sequence[float], after: Sequence[float]) -> Change:
     old, new = statistics.median(before), statistics.median(after)
     is_far = new < old * FALL if figure == "rate" else new > max(old * GROWTH, old + LEAST_GROWTH_MS)
-    if overlap(before, after):
+    if overlap(before, after) or (is_far and min(len(before), len(after)) < LEAST_REPEATS):
         # Repeats that differ by so much can neither accuse nor acquit.
         return Change(row, figure, old, new, "unsure" if is_far else "within noise")
     return Change(row, figure, old, new, "fell" if new < old else "rose", is_too_much=is_far)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from outcome.run import Endpoint, Run
-from outcome.thresholds import Judgement, Thresholds, judge
+from outcome.thresholds import ANSWERED, Judgement, Thresholds, answered_share, judge
 from outcome.verdict import bottleneck, efficiency, knee
 
 
@@ -157,6 +157,9 @@ def _warnings(run: Run) -> Iterator[str]:
         yield "The run had not ended when this was written: what follows is what was counted up to then."
     if not run.requests:
         yield "No answer was counted."
+    answered = answered_share(run)
+    if answered is not None and answered < ANSWERED:
+        yield f"Only {answered:.1%} of what was offered was answered: the times are of those alone."
     generator = run.generator
     for lost in generator.lost:
         yield f"The generator {lost.name} was lost at second {lost.at_seconds:g}; from then on the others made the load alone."

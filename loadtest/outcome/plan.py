@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 EndpointName = Literal["health", "token", "ott", "validate", "revoke", "introspect", "mix"]
 ShapeName = Literal["constant", "steps", "ramp", "spike", "soak"]
@@ -27,6 +27,12 @@ class Plan(BaseModel):
     tokens: Annotated[int, Field(ge=10, le=100_000, description="Tokens that each process prepares to present.")] = 300
     bad_share: Annotated[float, Field(ge=0, le=1, description="Of them revoked, expired or garbage, which must be refused.")] = 0.1
 
+    @model_validator(mode="after")
+    def _something_counts(self) -> Self:
+        if self.warm_up_seconds >= self.seconds:
+            raise ValueError(f"a warm-up of {self.warm_up_seconds} s leaves nothing of {self.seconds} s to count")
+        return self
+
     @property
     def ceiling(self) -> str:
         """What the plan offers at most, in words."""
@@ -36,6 +42,11 @@ class Plan(BaseModel):
                 "what finds them all waiting is timed from when it was due"
             )
         return f"has {self.users} users at most; each asks again when it was answered, so a slow service is asked less"
+
+
+def plan_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a plan, in one sentence."""
+    return f"The plan cannot be: {error.errors()[0]['msg'].removeprefix('Value error, ')}."
 
 
 _PIECES: dict[ShapeName, tuple[tuple[float, float], ...]] = {
@@ -52,6 +63,20 @@ def level(shape: ShapeName, at: float) -> float:
     if shape == "ramp":
         return min(at, 1.0)
     return next((held for until, held in _PIECES[shape] if at < until), _PIECES[shape][-1][1])
+
+
+def asked(shape: ShapeName, at: float) -> float:
+    """How much has been asked for at this part of the time: the level's integral, which is 1 at the end of a constant shape."""
+    at = min(at, 1.0)
+    if shape == "ramp":
+        return at * at / 2
+    began, total = 0.0, 0.0
+    for until, held in _PIECES[shape]:
+        total += (min(at, until) - began) * held
+        if at <= until:
+            break
+        began = until
+    return total
 
 
 def when(shape: ShapeName, asked: float) -> float:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import statistics
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outcome.run import Run, RunError
+from outcome.thresholds import ANSWERED, answered_share
+
+FigureName = Literal["rate", "own_rate", "p50_ms", "p99_ms", "own_p99_ms"]
 
 
 class Figures(BaseModel):
@@ -23,6 +26,10 @@ class Figures(BaseModel):
     """Of the endpoint that the plan is named for: a plan asks for a token before it can revoke it."""
     p50_ms: float | None = None
     p99_ms: float | None = None
+    own_p99_ms: float | None = None
+    """Of that endpoint alone."""
+    answered_share: float | None = None
+    """Of the requests that an open arrival offered."""
     wrong_share: float = 0
     is_generator_limit: bool = False
     """Whether the generator was busy all the time, so that the rate is a floor."""
@@ -38,28 +45,26 @@ class Results(BaseModel):
 
     format: Literal[1] = 1
     size: str
+    asked: dict[str, int | float] = {}
+    """How much: users, rate, seconds, warm-up, workers. What is compared asked the same."""
     started: datetime
     environment: dict[str, str | int | float]
     """The place. What is compared ran in the same one; the service's own version is not of it."""
     version: str = ""
     """Of the service, where it is known."""
-    rows: dict[str, list[Figures]]
+    rows: dict[str, Annotated[list[Figures], Field(min_length=1)]]
     """By the plan's name: `validate, closed`."""
     left_out: list[str] = []
     """What was not measured, each with its reason."""
 
-    def median_rate(self, row: str) -> float:
-        """Of the repeats."""
-        return statistics.median(each.rate for each in self.rows[row])
-
-    def median_own_rate(self, row: str) -> float | None:
-        """Of the repeats that have one."""
-        known = [each.own_rate for each in self.rows[row] if each.own_rate is not None]
+    def median(self, row: str, figure: FigureName) -> float | None:
+        """Of the repeats that have it."""
+        known = [value for each in self.rows[row] if (value := getattr(each, figure)) is not None]
         return statistics.median(known) if known else None
 
-    def median_p99_ms(self, row: str) -> float | None:
-        """Of the repeats that have one."""
-        known = [each.p99_ms for each in self.rows[row] if each.p99_ms is not None]
+    def median_cores(self, row: str, component: str) -> float | None:
+        """Cores that a component used, of the repeats that saw it."""
+        known = [each.cpu_cores[component] for each in self.rows[row] if component in each.cpu_cores]
         return statistics.median(known) if known else None
 
     def faults(self) -> list[str]:
@@ -73,17 +78,23 @@ class Results(BaseModel):
                 found.append(f"{name}: a repeat was cut off.")
             if not all(each.rate for each in repeats):
                 found.append(f"{name}: a repeat had no right answer.")
+            answered = min((each.answered_share for each in repeats if each.answered_share is not None), default=1.0)
+            if answered < ANSWERED:
+                found.append(f"{name}: only {answered:.1%} of what was offered was answered.")
         return found
 
 
 def figures_of(run: Run) -> Figures:
     """A run's figures. Rate and times are over all that the plan asked for."""
+    own = run.endpoints.get(run.plan.endpoint)
     return Figures(
         rate=round(run.total_rate, 1),
-        own_rate=round(run.rate(run.plan.endpoint), 1) if run.plan.endpoint in run.endpoints else None,
+        own_rate=round(run.rate(run.plan.endpoint), 1) if own is not None else None,
         p50_ms=_rounded(run.percentile_ms(0.5)),
         p99_ms=_rounded(run.percentile_ms(0.99)),
-        wrong_share=run.wrong_count / run.requests if run.requests else 1.0,
+        own_p99_ms=_rounded(own.percentile_ms(0.99)) if own is not None else None,
+        answered_share=answered_share(run),
+        wrong_share=run.wrong_count / run.requests if run.requests else 0.0,
         is_generator_limit=run.generator.is_limit,
         is_complete=run.end == "complete" and not run.generator.lost,
         cpu_cores={name: part.cpu_cores for name, part in run.components.items()},
@@ -97,6 +108,8 @@ def read_results(path: Path) -> Results:
         return Results.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{file} holds no results of run_all_tests: it is not text.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

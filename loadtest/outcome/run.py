@@ -79,7 +79,7 @@ class Generator(_Kept):
     most: int = 1
     lost: list[LostWorker] = []
     cpu_shares: dict[str, float] = {}
-    """CPU of each generator's one core over the counted time. Near one, the generator was what held the rate."""
+    """CPU of each generator over what it may use, a core at most, over the counted time. Near one, the generator was what held the rate."""
 
     @property
     def is_limit(self) -> bool:
@@ -149,6 +149,8 @@ def read_run(file: Path) -> Run:
         return Run.model_validate_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{file} is no result of a run: it is not text.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"

@@ -9,18 +9,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from outcome.plan import asked
 from outcome.run import Run, RunError
 
+ANSWERED = 0.95
+"""Of what is offered; less is a service, or a generator, that cannot follow."""
 PROFILES = Path(__file__).resolve().parents[1] / "profiles"
 
 
 class Gate(BaseModel):
-    """Of one endpoint."""
+    """Of one endpoint, for the plans that are named for it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rate_at_least: Annotated[float | None, Field(gt=0)] = None
-    """Right answers a second, where the plan asks this endpoint alone and by a closed arrival: a rate that was offered is no capacity."""
+    """Right answers a second, by a closed arrival: a rate that was offered is no capacity. Of a mix, all of them."""
     p99_ms_at_most: Annotated[float | None, Field(gt=0)] = None
 
 
@@ -31,7 +34,7 @@ class Thresholds(BaseModel):
 
     wrong_share_at_most: Annotated[float, Field(ge=0, le=1)] = 0
     """Of all answers."""
-    answered_share_at_least: Annotated[float, Field(ge=0, le=1)] = 0.95
+    answered_share_at_least: Annotated[float, Field(ge=0, le=1)] = ANSWERED
     """Of the requests that an open arrival offered."""
     endpoints: dict[str, Gate] = {}
 
@@ -67,31 +70,33 @@ def judge(run: Run, thresholds: Thresholds) -> list[Judgement]:
         Judgement("answers", "some", f"{run.requests:,}", run.requests > 0),
         Judgement("wrong answers", f"<= {thresholds.wrong_share_at_most:.2%}", f"{share:.2%}", share <= thresholds.wrong_share_at_most),
     ]
-    offered = _offered(run)
-    if offered:
-        answered = run.requests / offered
+    answered = answered_share(run)
+    if answered is not None:
         limit = thresholds.answered_share_at_least
         found.append(Judgement("answered of offered", f">= {limit:.0%}", f"{answered:.1%}", answered >= limit))
-    for name, gate in thresholds.endpoints.items():
-        if name in run.endpoints or name == run.plan.endpoint:
-            found += _judge_endpoint(run, name, gate)
-    return found
+    # Among others, or as a step to another, an endpoint has another rate and other times than by itself.
+    gate = thresholds.endpoints.get(run.plan.endpoint)
+    return found if gate is None else [*found, *_judge_endpoint(run, run.plan.endpoint, gate)]
 
 
 def _judge_endpoint(run: Run, name: str, gate: Gate) -> list[Judgement]:
     found = []
-    if gate.rate_at_least is not None and name == run.plan.endpoint and run.plan.arrival == "closed":
-        rate = run.rate(name) if name in run.endpoints else 0.0
+    is_whole = name == "mix"
+    if gate.rate_at_least is not None and run.plan.arrival == "closed":
+        rate = run.total_rate if is_whole else run.rate(name) if name in run.endpoints else 0.0
         found.append(Judgement(f"{name}: rate", f">= {gate.rate_at_least:,.0f}/s", f"{rate:,.0f}/s", rate >= gate.rate_at_least))
     if gate.p99_ms_at_most is not None:
-        p99 = run.endpoints[name].percentile_ms(0.99) if name in run.endpoints else None
+        p99 = run.percentile_ms(0.99) if is_whole else run.endpoints[name].percentile_ms(0.99) if name in run.endpoints else None
         shown = "no right answer" if p99 is None else f"{p99:.2f} ms"
         found.append(Judgement(f"{name}: p99", f"<= {gate.p99_ms_at_most:g} ms", shown, p99 is not None and p99 <= gate.p99_ms_at_most))
     return found
 
 
-def _offered(run: Run) -> float:
-    counted = [point.offered for point in run.points if point.at_seconds > run.plan.warm_up_seconds]
-    known = [each for each in counted if each is not None]
-    # A second without a report has no point, and was offered as much as the others.
-    return sum(known) * run.seconds / len(known) if known else 0.0
+def answered_share(run: Run) -> float | None:
+    """Answers, right or wrong, over the requests that were due in the counted time; None for a closed arrival."""
+    plan = run.plan
+    if plan.arrival == "closed":
+        return None
+    began, ended = (asked(plan.shape, at / plan.seconds) for at in (plan.warm_up_seconds, plan.warm_up_seconds + run.seconds))
+    offered = plan.rate * plan.seconds * (ended - began)
+    return run.requests / offered if offered else None

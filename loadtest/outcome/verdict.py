@@ -6,6 +6,7 @@ import statistics
 from typing import NamedTuple
 
 from outcome.run import GENERATOR_LIMIT, Run
+from outcome.thresholds import ANSWERED
 
 BUSY = 0.85
 """A component that uses this much of what it may is what holds the rate."""
@@ -59,7 +60,6 @@ class Knee(NamedTuple):
 KNEE_TIMES, KNEE_MS, KNEE_SECONDS = 5.0, 5.0, 3
 """The knee is where for so many seconds on end the p99 is so many times its floor and so much above it, or less than
 ANSWERED of what is offered is answered."""
-ANSWERED = 0.95
 
 
 def knee(run: Run) -> Knee | None:

@@ -15,6 +15,7 @@ from traffic.tokens import basic, prepare
 
 CONNECTIONS = 64
 TOKENS = 1000
+ROWS = ("health, wrk", "token, wrk", "ott, wrk", "validate, wrk", "introspect, wrk")
 LEFT_OUT = "what wrk reaches (it is not on PATH: install your system's package wrk)"
 
 

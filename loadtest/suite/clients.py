@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,8 +36,13 @@ def clients_of_stack(run_dir: Path, name: str, folder: Path) -> Iterator[Path]:
         file.write_text(json.dumps(found), encoding="utf-8")
         yield file
     finally:
-        for client_id in made:
-            _authsvc(["client", "delete", client_id], environment)
+        # A second Ctrl-C must not leave one of them behind.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for client_id in made:
+                _authsvc(["client", "delete", client_id], environment)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def _environment(run_dir: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -18,6 +20,7 @@ from bench.processes import BenchError
 from localstack.errors import StackError
 from localstack.layout import ROOT
 from outcome import baseline
+from outcome.plan import plan_fault
 from outcome.results import Results, write_results
 from outcome.run import RunError
 from outcome.thresholds import read_thresholds
@@ -48,10 +51,14 @@ def run_all(
     """Measure every endpoint: closed loops for capacity, a constant rate for latency, wrk for ceilings. Only right answers count."""
     if (url is None) != (clients is None):
         raise RunError("--url and --clients go together.")
+    if keep_as is not None:
+        baseline.check_name(keep_as)
+        if only or seconds is not None or (repeats or SIZES[size].repeats) < SIZES[size].repeats:
+            raise RunError("A baseline is of a whole suite: leave --only, --seconds and fewer --repeats out.")
     folder = output or run_dir / "load" / f"{datetime.now(UTC):%Y-%m-%d-%H%M%S}"
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="load-") as work, _target(url, clients, environment, run_dir, Path(work)) as target:
         gates = read_thresholds(thresholds) if thresholds is not None else None
+        folder.mkdir(parents=True, exist_ok=True)
         suite = Suite(target, size, _size(size, repeats, seconds), workers, gates, folder, Path(work))
         results = suite.measure(only, console)
     write_results(results, folder)
@@ -78,11 +85,11 @@ def _show(results: Results) -> None:
     columns = ("plan", "right answers/s", "p50 ms", "p99 ms", "wrong", "cores of auth", "")
     table = Table(*(Column(name, no_wrap=True, justify="left" if name in ("plan", "") else "right") for name in columns), box=None)
     for name, repeats in results.rows.items():
-        middle = sorted(repeats, key=lambda each: each.rate)[len(repeats) // 2]
         note = "generator at its limit: a floor" if any(each.is_generator_limit for each in repeats) else ""
-        times = ("" if each is None else f"{each:.2f}" for each in (middle.p50_ms, middle.p99_ms))
-        cores = f"{middle.cpu_cores['auth']:.2f}" if "auth" in middle.cpu_cores else ""
-        table.add_row(name, f"{results.median_rate(name):,.0f}", *times, f"{max(each.wrong_share for each in repeats):.2%}", cores, note)
+        times = ("" if each is None else f"{each:.2f}" for each in (results.median(name, "p50_ms"), results.median(name, "p99_ms")))
+        used = results.median_cores(name, "auth")
+        cores = "" if used is None else f"{used:.2f}"
+        table.add_row(name, f"{results.median(name, 'rate'):,.0f}", *times, f"{max(each.wrong_share for each in repeats):.2%}", cores, note)
     console.print(table)
     for each in results.left_out:
         console.print(f"Not measured: {each}.", highlight=False)
@@ -95,6 +102,15 @@ def main() -> None:
         app(prog_name="loadtest/run_all_tests")
     except (RunError, StackError, BenchError) as error:
         Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except ValidationError as error:
+        Console(stderr=True).print(plan_fault(error), style="red", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        where = error.filename or "the disk of the results' folder"
+        Console(stderr=True).print(f"{error.strerror}: {where}.", style="red", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from outcome.files import files_of
 from outcome.plan import Plan
-from outcome.results import Figures, Results, figures_of
+from outcome.results import Figures, Results, figures_of, write_results
 from outcome.run import RunError
 from outcome.thresholds import Thresholds, judge
 from suite import ceiling
@@ -37,16 +37,22 @@ class Suite:
     """For what is needed meanwhile."""
     missed: list[str] = field(default_factory=list)
     """Gates that a run did not hold, each in one sentence."""
+    _requests: Mapping[str, list[bytes]] = field(default_factory=dict)
 
     def measure(self, only: list[str], console: Console) -> Results:
         """Run the plans whose name has one of the words in it, or all of them."""
+        asked = {name: getattr(self.size, name) for name in ("users", "rate", "seconds", "warm_up_seconds")} | {"workers": self.workers}
         results = Results(
-            size=self.size_name, started=datetime.now(UTC), environment=self.target.environment, version=self.target.version, rows={}
+            asked=asked,
+            size=self.size_name,
+            started=datetime.now(UTC),
+            environment=self.target.environment,
+            version=self.target.version,
+            rows={},
         )
         rows: dict[str, Callable[[int], Figures]] = {name: partial(self._run, name, plan) for name, plan in self.size.plans().items()}
         if ceiling.is_at_hand():
-            prepared = ceiling.requests_of(self.target.url, self.target.credentials())
-            rows |= {name: partial(self._reach, requests) for name, requests in prepared.items()}
+            rows |= {name: partial(self._reach, name) for name in ceiling.ROWS}
         else:
             results.left_out.append(ceiling.LEFT_OUT)
         wanted = {name: measure for name, measure in rows.items() if not only or any(word in name for word in only)}
@@ -60,6 +66,8 @@ class Suite:
                 for name, measure in wanted.items():
                     progress.update(task, description=f"Measuring {name}")
                     results.rows.setdefault(name, []).append(measure(repeat))
+                    # After each, so that a suite that is cut off leaves what it had.
+                    write_results(results, self.folder)
                     progress.advance(task)
         return results
 
@@ -73,5 +81,8 @@ class Suite:
             self.missed += [f"{name}, repeat {repeat}: {gate.what} is {gate.found}, not {gate.limit}." for gate in gates]
         return figures_of(run)
 
-    def _reach(self, requests: list[bytes], repeat: int) -> Figures:
+    def _reach(self, name: str, repeat: int) -> Figures:
+        if not self._requests:
+            self._requests = ceiling.requests_of(self.target.url, self.target.credentials())
+        requests = self._requests[name]
         return ceiling.reach(self.target.url, requests, self.size.seconds, self.work, self.target.observer())

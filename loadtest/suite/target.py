@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from authsvc import __version__
@@ -80,6 +81,7 @@ def elsewhere(url: str, clients_file: Path, words: list[str]) -> Target:
 def _generator() -> Environment:
     return {
         "python": platform.python_version(),
+        "locust": version("locust"),
         "machine": f"{platform.system()} {platform.machine()}, {_processor()}",
         MACHINE: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     }

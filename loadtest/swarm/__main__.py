@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from kubernetes.client.exceptions import ApiException
+from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,11 +21,11 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from authsvc import __version__
-from authsvc.commands.cluster import Cluster, at_cluster
+from authsvc.commands.cluster import at_cluster
 from authsvc.errors import OperatorError
 from localstack.layout import ROOT
 from outcome.files import files_of
-from outcome.plan import Arrival, EndpointName, Plan, ShapeName
+from outcome.plan import Arrival, EndpointName, Plan, ShapeName, plan_fault
 from outcome.run import Run, RunError, read_run
 from outcome.summary import summary
 from outcome.thresholds import read_thresholds
@@ -32,7 +38,14 @@ WORKER_CORES = "1"
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Runs of load in a cluster.")
 console = Console()
 
-Name = Annotated[str, typer.Argument(help="The run's name: a to z, 0 to 9 and -.")]
+
+def _checked(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,26}[a-z0-9])?", name):
+        raise typer.BadParameter(f"{name!r} is no name for a run: a to z, 0 to 9 and -, 28 characters at most.")
+    return name
+
+
+Name = Annotated[str, typer.Argument(help="The run's name: a to z, 0 to 9 and -, 28 characters at most.", callback=_checked)]
 Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the release, instead of that of the context.")]
 Thresholds = Annotated[Path | None, typer.Option(help="TOML file of gates (loadtest/profiles); a run fails where one is missed.")]
 _PLAN = Plan()
@@ -57,42 +70,58 @@ def start(
     detach: Annotated[bool, typer.Option("--detach", help="Return at once, instead of showing the run to its end.")] = False,
 ) -> None:
     """Begin a run, show it to its end, print its report. Ctrl-C ends it and cleans up."""
-    plan = Plan(endpoint=endpoint, shape=shape, arrival=arrival, users=users, rate=rate, seconds=seconds, warm_up_seconds=warm_up_seconds)
+    try:
+        plan = Plan(
+            endpoint=endpoint, shape=shape, arrival=arrival, users=users, rate=rate, seconds=seconds, warm_up_seconds=warm_up_seconds
+        )
+    except ValidationError as error:
+        raise RunError(plan_fault(error)) from error
     if thresholds is not None:
         read_thresholds(thresholds)
+    repository, tag = _image(image)
     with at_cluster(namespace) as cluster:
         swarm, service = Swarm(cluster, name), Service(cluster, release)
-        if swarm.exists():
-            raise RunError(f"There is a run {name} already: name another, or end and forget it with `scripts/swarm stop {name} --forget`.")
-        values = _values(plan, service, swarm, workers, worker_cpu, thresholds, image)
+        values = {
+            "image": {"repository": repository, "tag": tag},
+            "target": {"url": service.url(), "release": release, "clientsSecret": swarm.secret_name},
+            "plan": {to_camel(field): value for field, value in plan.model_dump().items()},
+            "workers": workers,
+            "workerResources": {kind: {"cpu": worker_cpu, "memory": "256Mi"} for kind in ("requests", "limits")},
+            "thresholds": thresholds.read_text(encoding="utf-8") if thresholds is not None else "",
+            "environment": service.place() | {"generators": f"{workers} with {worker_cpu} CPU"},
+        }
+        swarm.claim(release)
         console.print(f"{name} {plan.ceiling}.", highlight=False, soft_wrap=True)
         try:
             with console.status("Making the run's clients ..."):
-                swarm.keep_clients(service.add_clients(_client_of(name)), release)
-            helm.install(name, cluster.namespace, values)
+                swarm.keep_clients(service.add_clients(_client_of(name)))
+            helm.install(swarm.release_name, cluster.namespace, values)
             if detach:
-                console.print(f"It runs; `scripts/swarm status {name}` shows it, `stop` ends it.", highlight=False, soft_wrap=True)
+                hint = f"`scripts/swarm status {name} -n {cluster.namespace}` shows it; its pods and clients stay until `stop`."
+                console.print(f"It runs; {hint}", highlight=False, soft_wrap=True)
                 return
             state = _follow(swarm)
+            _report(swarm, state)
         except KeyboardInterrupt:
             console.print("\nEnding the run ...")
-            _clean(cluster, swarm)
-            console.print(f"The run was cut off and its objects are gone; `scripts/swarm collect {name}` has what it gave.", soft_wrap=True)
+            _clean(swarm, service)
+            has = (
+                f"`scripts/swarm collect {name} -n {cluster.namespace}` has what it gave" if swarm.exists() else "it had not given anything"
+            )
+            console.print(f"The run was cut off and its pods and clients are gone; {has}.", highlight=False, soft_wrap=True)
             raise typer.Exit(130) from None
         except BaseException:
-            _clean(cluster, swarm)
+            _clean(swarm, service)
             raise
-        try:
-            _report(swarm, state)
-        finally:
-            _clean(cluster, swarm)
+        _clean(swarm, service)
     if state.phase != "complete":
         raise typer.Exit(1)
 
 
 @app.command()
 def status(
-    name: Annotated[str | None, typer.Argument(help="A run; without it all of them are listed.")] = None, namespace: Namespace = None
+    name: Annotated[str | None, typer.Argument(help="A run; without it all of them are listed.", callback=_checked)] = None,
+    namespace: Namespace = None,
 ) -> None:
     """Show a run to its end, or list all of them."""
     with at_cluster(namespace) as cluster:
@@ -100,6 +129,8 @@ def status(
             swarm = Swarm(cluster, name)
             state = _follow(swarm)
             _report(swarm, state)
+            if state.phase not in ("complete", "kept"):
+                raise typer.Exit(1)
             return
         table = Table("run", "state", "right answers", "wrong", "began", box=None)
         for each in names(cluster):
@@ -141,42 +172,44 @@ def stop(
     """End a run wherever it stands, and remove its pods and clients. What it gave stays."""
     with at_cluster(namespace) as cluster:
         swarm = Swarm(cluster, name)
-        if not swarm.exists() and swarm.release() is None:
+        if not swarm.exists():
             raise RunError(f"There is no run {name} in the namespace {cluster.namespace}.")
+        release = swarm.release()
         with console.status("Ending the run ..."):
-            _clean(cluster, swarm)
+            _clean(swarm, Service(cluster, release) if release is not None else None)
             if forget:
                 swarm.forget_results()
-    console.print("It is gone." if forget else f"It has ended; `scripts/swarm collect {name}` has what it gave.", highlight=False)
+    said = "It is gone." if forget else f"It has ended; `scripts/swarm collect {name} -n {cluster.namespace}` has what it gave."
+    console.print(said, highlight=False, soft_wrap=True)
 
 
-def _values(
-    plan: Plan, service: Service, swarm: Swarm, workers: int, worker_cpu: str, thresholds: Path | None, image: str
-) -> dict[str, object]:
-    repository, _, tag = image.rpartition(":")
-    resources = {kind: {"cpu": worker_cpu, "memory": "256Mi"} for kind in ("requests", "limits")}
-    return {
-        "image": {"repository": repository, "tag": tag},
-        "target": {"url": service.url(), "release": service.release, "clientsSecret": swarm.secret_name},
-        "plan": {to_camel(field): value for field, value in plan.model_dump().items()},
-        "workers": workers,
-        "workerResources": resources,
-        "thresholds": thresholds.read_text(encoding="utf-8") if thresholds is not None else "",
-        "environment": service.place() | {"generators": f"{workers} with {worker_cpu} CPU"},
-    }
+def _image(image: str) -> tuple[str, str]:
+    """Repository and tag; that of this release where none is named."""
+    path, colon, tag = image.rpartition(":")
+    return (path, tag) if colon and "/" not in tag else (image, __version__)
 
 
 def _client_of(name: str) -> str:
     return f"loadtest-{name}"
 
 
-def _clean(cluster: Cluster, swarm: Swarm) -> None:
-    """Clients go last: what still runs must not be refused for want of them."""
-    swarm.stop_pods()
-    release = swarm.release()
-    if release is not None:
-        Service(cluster, release).delete_clients(_client_of(swarm.name))
-        swarm.forget_clients()
+def _clean(swarm: Swarm, service: Service | None) -> None:
+    """Every step is tried, and the first that failed is told. Clients go last: what still runs must not be refused for want of them."""
+    steps: list[Callable[[], None]] = [swarm.stop_pods, swarm.forget_clients]
+    if service is not None:
+        steps.insert(1, partial(service.delete_clients, _client_of(swarm.name)))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    failed: Exception | None = None
+    try:
+        for step in steps:
+            try:
+                step()
+            except (RunError, OperatorError, ApiException) as error:
+                failed = failed or error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if failed is not None:
+        raise failed
 
 
 def _follow(swarm: Swarm) -> State:
@@ -221,7 +254,8 @@ def _last_replicas(run: Run) -> int | None:
 def _report(swarm: Swarm, state: State) -> None:
     if state.run is None:
         raise RunError(f"The run {state.name} gave nothing: {state.reason or 'it has kept nothing'}. {swarm.last_words()}".rstrip())
-    console.print(Markdown(summary(state.run)))
+    text = swarm.files().get("summary.md") or summary(state.run)
+    console.print(Markdown(text))
     if state.reason:
         console.print(f"The run {state.phase}: {state.reason}.", style="red", highlight=False, soft_wrap=True)
 

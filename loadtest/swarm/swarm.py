@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,11 +14,16 @@ from typing import Any
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
-from authsvc.commands.cluster import NOT_FOUND, Cluster
+from authsvc.commands.cluster import CONFLICT, NOT_FOUND, Cluster
+from outcome.files import files_of
 from outcome.run import Run, RunError
 from swarm import helm
 
 NAME, INSTANCE, COMPONENT = (f"app.kubernetes.io/{key}" for key in ("name", "instance", "component"))
+PREFIX = "loadtest-"
+"""Of the Helm releases of runs: a run can have the name of any other release and never touches it."""
+WAITS_FOR_EVER = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "CreateContainerConfigError")
+STOP_SECONDS = 60.0
 RELEASE_ANNOTATION = "auth-service/release"
 """On the Secret with the clients: the release that they are clients of."""
 
@@ -48,24 +54,36 @@ class Swarm:
         self._cluster, self.name = cluster, name
         self._namespace = cluster.namespace
         self._batch = client.BatchV1Api(cluster.api.api_client)
-        self._labels = f"{NAME}=loadtest,{INSTANCE}={name}"
+        self.release_name = PREFIX + name
+        self._labels = f"{NAME}=loadtest,{INSTANCE}={self.release_name}"
 
     @property
     def secret_name(self) -> str:
         """Of the Secret with its clients."""
-        return f"{self.name}-loadtest-clients"
+        return f"{self.release_name}-clients"
+
+    def claim(self, release: str) -> None:
+        """Make the Secret that its clients will be in, and with it the run's: whoever comes second is refused, whatever both do at once."""
+        taken = RunError(f"There is a run {self.name} already: name another, or end and forget it with `stop {self.name} --forget`.")
+        if self._config_map() is not None or self._jobs():
+            raise taken
+        metadata = client.V1ObjectMeta(
+            name=self.secret_name, labels={NAME: "loadtest", INSTANCE: self.release_name}, annotations={RELEASE_ANNOTATION: release}
+        )
+        try:
+            self._cluster.api.create_namespaced_secret(self._namespace, client.V1Secret(metadata=metadata))
+        except ApiException as error:
+            raise taken if error.status == CONFLICT else error from error
+
+    def keep_clients(self, credentials: dict[str, str]) -> None:
+        """Put them where the generators read them."""
+        self._cluster.api.patch_namespaced_secret(
+            self.secret_name, self._namespace, {"stringData": {"clients.json": json.dumps(credentials)}}
+        )
 
     def exists(self) -> bool:
         """Whether anything of a run of this name is there, results included."""
-        return bool(self._jobs() or self._config_map())
-
-    def keep_clients(self, credentials: dict[str, str], release: str) -> None:
-        """Make the Secret that the generators read."""
-        metadata = client.V1ObjectMeta(
-            name=self.secret_name, labels={NAME: "loadtest", INSTANCE: self.name}, annotations={RELEASE_ANNOTATION: release}
-        )
-        secret = client.V1Secret(metadata=metadata, string_data={"clients.json": json.dumps(credentials)})
-        self._cluster.api.create_namespaced_secret(self._namespace, secret)
+        return bool(self._jobs() or self._config_map() or self.release() is not None)
 
     def release(self) -> str | None:
         """Of auth-service, whose clients the run has; None once they are gone."""
@@ -99,32 +117,45 @@ class Swarm:
         if leader is None:
             return State(self.name, "kept", run=run)
         status = leader.get("status", {})
-        workers = jobs.get("worker", {}).get("status", {}).get("active", 0)
+        pods = self._pods()
+        workers = sum(pod["status"].get("phase") == "Running" for pod in pods if pod["metadata"]["labels"][COMPONENT] == "worker")
         began = datetime.fromisoformat(leader["metadata"]["creationTimestamp"])
         phase, reason = _phase(status, run, (kept or {}).get("data", {}))
+        if phase == "starting" and (stuck := _stuck(pods)):
+            phase, reason = "failed", stuck
         return State(self.name, phase, reason, workers, run, began)
 
     def files(self) -> dict[str, str]:
-        """What it kept, by file name; RunError where there is nothing."""
+        """What it kept, by file name; RunError where there is nothing.
+
+        A run that was cut off has kept its figures alone: its page is made here.
+        """
         kept = self._config_map()
         found = _files(kept) if kept else {}
         if not found:
             raise RunError(f"The run {self.name} has kept nothing: it has not begun, or there is none in the namespace {self._namespace}.")
-        return found
+        if "report.html" in found:
+            return found
+        run = Run.model_validate_json(found["run.json"])
+        return files_of(run.model_copy(update={"end": "interrupted"}))
 
     def stop_pods(self) -> None:
         """Let the leader end the run and keep what it has, then remove the Jobs, Service and rights."""
         for component in ("leader", "worker"):
             selector = f"{self._labels},{COMPONENT}={component}"
             self._batch.delete_collection_namespaced_job(self._namespace, label_selector=selector, propagation_policy="Foreground")
-        helm.uninstall(self.name, self._namespace)
+            deadline = time.monotonic() + STOP_SECONDS
+            # The rights by which the leader keeps its result go with the release.
+            while component == "leader" and self._pods("leader") and time.monotonic() < deadline:
+                time.sleep(0.5)
+        helm.uninstall(self.release_name, self._namespace)
+        kept = self._config_map()
+        if kept is not None and not kept.get("binaryData"):
+            self.forget_results()
 
     def last_words(self) -> str:
         """The end of the leader's log."""
-        answer: Any = self._cluster.api.list_namespaced_pod(
-            self._namespace, label_selector=f"{self._labels},{COMPONENT}=leader", _preload_content=False
-        )
-        for pod in json.loads(answer.data)["items"]:
+        for pod in self._pods("leader"):
             try:
                 log = self._cluster.api.read_namespaced_pod_log(pod["metadata"]["name"], self._namespace, tail_lines=5)
             except ApiException:
@@ -133,6 +164,11 @@ class Swarm:
             if lines:
                 return lines[-1]
         return ""
+
+    def _pods(self, component: str | None = None) -> list[dict[str, Any]]:
+        selector = self._labels + (f",{COMPONENT}={component}" if component else "")
+        answer: Any = self._cluster.api.list_namespaced_pod(self._namespace, label_selector=selector, _preload_content=False)
+        return list(json.loads(answer.data)["items"])
 
     def _jobs(self) -> dict[str, dict[str, Any]]:
         answer: Any = self._batch.list_namespaced_job(self._namespace, label_selector=self._labels, _preload_content=False)
@@ -148,7 +184,8 @@ class Swarm:
 def names(cluster: Cluster) -> Iterator[str]:
     """Of all runs of the namespace, those of which only results are left included."""
     answer: Any = cluster.api.list_namespaced_config_map(cluster.namespace, label_selector=f"{NAME}=loadtest", _preload_content=False)
-    yield from sorted({each["metadata"]["labels"][INSTANCE] for each in json.loads(answer.data)["items"]})
+    found = {each["metadata"]["labels"][INSTANCE] for each in json.loads(answer.data)["items"]}
+    yield from sorted(each.removeprefix(PREFIX) for each in found)
 
 
 def _phase(status: dict[str, Any], run: Run | None, words: dict[str, str]) -> tuple[str, str]:
@@ -163,6 +200,16 @@ def _phase(status: dict[str, Any], run: Run | None, words: dict[str, str]) -> tu
         reason = (failed or {}).get("message", "")
         return "failed", "it was interrupted" if run is not None else reason or "its leader ended before the load began"
     return ("running", "") if run is not None or words.get("state") == "running" else ("starting", "")
+
+
+def _stuck(pods: list[dict[str, Any]]) -> str | None:
+    """Why a run will not begin."""
+    for pod in pods:
+        for each in pod["status"].get("containerStatuses", ()):
+            waiting = each.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in WAITS_FOR_EVER:
+                return f"its pods do not start: {waiting['reason']} of the image {each['image']}"
+    return None
 
 
 def _files(kept: dict[str, Any]) -> dict[str, str]:

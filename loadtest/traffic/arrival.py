@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from outcome.plan import Plan, level, when
+from outcome.plan import Plan, asked, when
 
 
 class Schedule:
@@ -27,14 +27,22 @@ class Schedule:
         self._asked += self._share
         return due
 
+    def overdue(self, before: float) -> int:
+        """How many requests were due before this time and never left."""
+        number = 0
+        while self.next_due() < before:
+            number += 1
+        return number
+
     def join(self, now: float) -> None:
         """Begin now: of a user that is started in the middle of a run, and owes nothing of the time before."""
         while self._started + when(self._plan.shape, self._asked) * self._plan.seconds < now:
             self._asked += self._share
 
 
-def offered(plan: Plan, at_seconds: float) -> float | None:
-    """Requests a second that are due at this time of a run; None for a closed arrival."""
+def offered(plan: Plan, second: int) -> float | None:
+    """Requests that were due in the second that ends here; None for a closed arrival."""
     if plan.arrival == "closed":
         return None
-    return plan.rate * level(plan.shape, min(at_seconds / plan.seconds, 1.0))
+    began, ended = (asked(plan.shape, max(at, 0) / plan.seconds) for at in (second - 1, second))
+    return round(plan.rate * plan.seconds * (ended - began), 3)

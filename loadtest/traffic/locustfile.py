@@ -20,7 +20,7 @@ from locust import LoadTestShape, events, runners
 from outcome.files import files_of
 from outcome.plan import level
 from outcome.run import Component, Generator, Run, RunError, write_run
-from outcome.thresholds import judge, read_thresholds
+from outcome.thresholds import Thresholds, judge, read_thresholds
 from traffic.cluster import ClusterObserver, Keeper, connect
 from traffic.observer import Observer
 from traffic.recording import Recording, Window
@@ -143,8 +143,8 @@ class Leader:
             return
         self._take_own(self._recording)
         run = self._finished(self._recording)
-        thresholds = read_thresholds(SETTINGS.thresholds) if SETTINGS.thresholds else None
-        held = run.end == "complete" if thresholds is None else all(each.held for each in judge(run, thresholds))
+        thresholds = read_thresholds(SETTINGS.thresholds) if SETTINGS.thresholds else Thresholds()
+        held = all(each.held for each in judge(run, thresholds))
         self._environment.process_exit_code = 0 if held else THRESHOLDS_MISSED
         try:
             write_run(run, SETTINGS.result)
@@ -167,7 +167,8 @@ class Leader:
         while recording.run.end == "running":
             gevent.sleep(1.0)
             self._take_own(recording)
-            self._note_workers(recording)
+            if recording.run.end == "running":  # else workers go because they were told to
+                self._note_workers(recording)
 
     def _take_own(self, recording: Recording) -> None:
         if self._alone is not None:
@@ -178,7 +179,7 @@ class Leader:
             return
         while recording.run.end == "running":
             gevent.sleep(self._observer.every_seconds)
-            recording.look(*self._observer.look())
+            recording.look(*self._observer.look(), self._observer.lag_seconds)
 
     def _save(self, recording: Recording) -> None:
         """So that a run whose leader is killed has left what it had."""

@@ -18,6 +18,8 @@ class Observer(Protocol):
     """Looks at one service."""
 
     every_seconds: float
+    lag_seconds: float
+    """How far into the past a look's CPU reaches."""
 
     def look(self) -> Sight:
         """Look now; what cannot be seen is left out."""

@@ -5,11 +5,26 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from outcome.latency import Histogram
 from outcome.run import Endpoint, LostWorker, Point, Run
 from traffic.arrival import offered
+
+LEAST_WALL_SECONDS = 0.5
+"""Of less a share of CPU says nothing."""
+
+
+@cache
+def core_limit(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
+    """The part of a core that this process may use: one, or what its container is limited to."""
+    try:
+        quota, period = file.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 1.0
+    return 1.0 if quota == "max" else min(1.0, int(quota) / int(period))
 
 
 class Tally:
@@ -75,7 +90,7 @@ class Window:
                 "tallies": {name: tally.packed() for name, tally in self._tallies.items()},
                 "is_counted": self._is_counted,
                 "wall_seconds": now - self._began,
-                "cpu_seconds": cpu - self._cpu,
+                "cpu_seconds": (cpu - self._cpu) / core_limit(),
             }
         )
         self._tallies, self._began, self._cpu = defaultdict(Tally), now, cpu
@@ -92,7 +107,7 @@ class Recording:
         self._times: defaultdict[int, Histogram] = defaultdict(Histogram)
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._cpu: dict[str, tuple[float, float]] = {}
-        self._components: dict[str, list[float]] = {}
+        self._components: defaultdict[str, list[float]] = defaultdict(list)
 
     @property
     def at_seconds(self) -> float:
@@ -121,13 +136,13 @@ class Recording:
             wall, cpu = self._cpu.get(generator, (0.0, 0.0))
             self._cpu[generator] = wall + taken["wall_seconds"], cpu + taken["cpu_seconds"]
 
-    def look(self, replicas: int | None, cpu_cores: Mapping[str, float]) -> None:
-        """Note what the service runs on at this moment."""
+    def look(self, replicas: int | None, cpu_cores: Mapping[str, float], lag_seconds: float = 0.0) -> None:
+        """Note what the service runs on at this moment; CPU is the mean of up to `lag_seconds` before it."""
         point = self._point()
         point.replicas, point.cpu_cores = replicas, dict(cpu_cores)
-        if self.at_seconds > self.run.plan.warm_up_seconds:
+        if self.at_seconds > self.run.plan.warm_up_seconds + lag_seconds:
             for name, cores in cpu_cores.items():
-                self._components.setdefault(name, []).append(cores)
+                self._components[name].append(cores)
 
     def lose(self, generator: str) -> None:
         """A generator went away."""
@@ -140,10 +155,11 @@ class Recording:
     def snapshot(self) -> Run:
         """The run up to now."""
         run = self.run
-        run.seconds = round(max(0.0, min(self.at_seconds, run.plan.seconds) - run.plan.warm_up_seconds), 3)
+        # By the generators' own clocks: they begin a little after the one that leads. One that was lost counted for less.
+        run.seconds = round(max((wall for wall, _ in self._cpu.values()), default=0.0), 3)
         run.endpoints = {name: self._tallies[name].endpoint() for name in sorted(self._tallies)}
         run.points = [self._points[second] for second in sorted(self._points)]
-        run.generator.cpu_shares = {name: round(cpu / wall, 3) for name, (wall, cpu) in self._cpu.items() if wall}
+        run.generator.cpu_shares = {name: round(cpu / wall, 3) for name, (wall, cpu) in self._cpu.items() if wall > LEAST_WALL_SECONDS}
         return run
 
     def _point(self) -> Point:

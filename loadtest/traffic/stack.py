@@ -15,6 +15,7 @@ class StackObserver:
     """Looks at instances (`auth`), nginx, redis and writer, with their workers."""
 
     every_seconds = 1.0
+    lag_seconds = 0.0
 
     def __init__(self, state_file: Path) -> None:
         self._state_file = state_file

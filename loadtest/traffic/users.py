@@ -11,6 +11,7 @@ from typing import Any
 import gevent
 import geventhttpclient.client
 from locust import FastHttpUser, task
+from locust.exception import CatchResponseError
 
 from traffic import expected
 from traffic.arrival import Schedule
@@ -19,6 +20,8 @@ from traffic.state import State
 from traffic.tokens import FORM, basic
 
 TIMEOUT_SECONDS = 10.0
+OUTSTANDING_SECONDS = 1.0
+"""What is without an answer for longer when a run ends is a wrong answer; less is what is always on its way."""
 # The client under Locust's repeats a GET that was given no answer, and tells nobody: a request that was lost would count as right.
 geventhttpclient.client.IDEMPOTENT_METHODS = frozenset()
 
@@ -42,17 +45,19 @@ class Asking(FastHttpUser):
         self.schedule = Schedule(self.state.plan, self.state.started) if self.state.plan.arrival == "open" else None
         if self.schedule is not None:
             self.schedule.join(time.monotonic())
+        self._pending: tuple[str, float] | None = None
         # Each begins elsewhere, so that not all present the same token at once.
         self._good, self._bad = (_in_turn(tokens) for tokens in (self.state.prepared.good, self.state.prepared.bad))
 
     def ask(self, name: str, path: str, right: Expected, *, method: str = "POST", authorization: str = "", **form: str) -> dict[str, Any]:
         """One request when it is due; the answer if it was right, else nothing."""
-        late_ms = self._wait() * 1000
+        late_ms = self._wait(name) * 1000
         headers = {"Authorization": authorization} if authorization else {}
         if form:
             headers["Content-Type"] = FORM
         body = "&".join(f"{field}={value}" for field, value in form.items())
         with self.client.request(method, path, name=name, data=body, headers=headers, catch_response=True) as response:
+            self._pending = None
             response.request_meta["response_time"] += late_ms
             wrong = right.wrong(response.status_code, response.content or b"")
             if wrong is not None:
@@ -73,12 +78,26 @@ class Asking(FastHttpUser):
         """Whether to present a bad one, so that their share is the plan's."""
         return random.random() < self.state.plan.bad_share
 
-    def _wait(self) -> float:
+    def on_stop(self) -> None:
+        """Count what was asked, or was due, and has had no answer for long when the run ends: it would be in no figure else."""
+        now = time.monotonic()
+        if self._pending is None or now - self._pending[1] < OUTSTANDING_SECONDS:
+            return
+        name, _ = self._pending
+        overdue = self.schedule.overdue(now - OUTSTANDING_SECONDS) if self.schedule is not None else 0
+        for _ in range(1 + overdue):
+            self.environment.events.request.fire(
+                request_type="", name=name, response_time=0.0, response_length=0, exception=CatchResponseError("no answer"), context={}
+            )
+
+    def _wait(self, name: str) -> float:
         """Until the next request is due; returns the seconds by which it is late."""
         if self.schedule is None:
+            self._pending = name, time.monotonic()
             return 0.0
         due = self.schedule.next_due()
         gevent.sleep(max(0.0, due - time.monotonic()))
+        self._pending = name, due
         return max(0.0, time.monotonic() - due)
 
     def health(self) -> None:

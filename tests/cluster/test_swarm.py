@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +37,26 @@ def auth(release: Release) -> Release:
     return release
 
 
-def swarm(auth: Release, *words: str) -> subprocess.CompletedProcess[str]:
-    """`scripts/swarm`, with the helm of the tests."""
+HEEDS_CTRL_C = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+"""Whoever runs the tests in the background may have it ignored, and a child inherits that."""
+
+
+def environment() -> dict[str, str]:
+    """With the helm of the tests."""
     paths = [str(ROOT / part) for part in ("loadtest", "scripts", "service")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PATH": f"{path_of(HELM).parent}{os.pathsep}{os.environ['PATH']}"}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PATH": f"{path_of(HELM).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def swarm(auth: Release, *words: str) -> subprocess.CompletedProcess[str]:
+    """`scripts/swarm`."""
     command = [sys.executable, "-m", "swarm", *words, "--namespace", auth.name]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
 
 
 def objects_of(auth: Release, name: str) -> set[str]:
     """Kinds of what is left of a run."""
     kinds = "pods,jobs,services,configmaps,secrets,serviceaccounts,roles,rolebindings,networkpolicies"
-    return {each["kind"] for each in auth.get(kinds, "-l", f"app.kubernetes.io/name=loadtest,app.kubernetes.io/instance={name}")}
+    return {each["kind"] for each in auth.get(kinds, "-l", f"app.kubernetes.io/name=loadtest,app.kubernetes.io/instance=loadtest-{name}")}
 
 
 def clients(auth: Release) -> set[str]:
@@ -55,7 +65,7 @@ def clients(auth: Release) -> set[str]:
 
 
 def pods(auth: Release, name: str, component: str) -> list[str]:
-    found = auth.get("pods", "-l", f"app.kubernetes.io/instance={name},app.kubernetes.io/component={component}")
+    found = auth.get("pods", "-l", f"app.kubernetes.io/instance=loadtest-{name},app.kubernetes.io/component={component}")
     return [pod["metadata"]["name"] for pod in found if pod["status"]["phase"] == "Running"]
 
 
@@ -79,7 +89,7 @@ def test_a_run_is_shown_and_its_results_stay_when_its_pods_are_gone(auth: Releas
     run = read_run(tmp_path / "run.json")
     assert (run.end, run.wrong_count, run.generator.most, run.generator.lost) == ("complete", 0, 2, [])
     assert run.environment["instances"] == 2
-    # Whole requests only: a schedule of 60/s over the 9 s that count, give or take what is on its way at either end.
+    # A schedule of 60/s over the 9 s that count, give or take what is on its way at either end.
     assert run.requests == pytest.approx(60 * 9, abs=30)
     assert {"validate", "validate refused", "validate used", "validate revoked"} <= set(run.endpoints)
     again = swarm(auth, "start", "whole", *SMALL)
@@ -111,7 +121,7 @@ def test_a_run_goes_on_without_a_worker_and_ends_clearly_without_its_leader(auth
     lost = maimed.generator.lost[0]
     assert f"The generator {lost.name} was lost at second" in (tmp_path / "maimed" / "report.html").read_text()
     assert sum(sum(point.requests.values()) for point in maimed.points if point.at_seconds > lost.at_seconds + 10) > 0
-    assert headless.end == "running"
+    assert headless.end == "interrupted"
     assert clients(auth) & {"loadtest-maimed", "loadtest-headless"} == set()
 
 
@@ -121,10 +131,49 @@ def test_a_missed_threshold_fails_the_job(auth: Release, tmp_path: Path) -> None
     done = swarm(auth, "start", "gated", "--endpoint", "health", "--seconds", "8", "--thresholds", str(gates), "--detach", *SMALL)
     assert done.returncode == 0, done.stderr
     wait_phase(auth, "gated", "missed")
-    [job] = auth.get("jobs", "-l", "app.kubernetes.io/instance=gated,app.kubernetes.io/component=leader")
+    [job] = auth.get("jobs", "-l", "app.kubernetes.io/instance=loadtest-gated,app.kubernetes.io/component=leader")
     assert ("Failed", "True") in {(each["type"], each["status"]) for each in job["status"]["conditions"]}
-    assert "a threshold was missed" in swarm(auth, "status", "gated").stdout
+    ended = swarm(auth, "status", "gated")
+    assert ended.returncode == 1
+    assert "missed: health: p99" in ended.stdout
     assert swarm(auth, "stop", "gated", "--forget").returncode == 0
+
+
+def test_a_run_of_the_services_own_name_touches_no_other_release_and_a_wrong_image_is_told(auth: Release) -> None:
+    done = swarm(auth, "start", "auth", *SMALL[:-1], "docker.io/library/nowhere:1")
+    assert done.returncode == 1
+    assert "The run auth gave nothing: its pods do not start: " in done.stderr
+    assert "docker.io/library/nowhere:1" in done.stderr
+    assert auth.ready("auth") == 2
+    assert objects_of(auth, "auth") == set()
+    assert clients(auth) & {"loadtest-auth", "loadtest-auth-brief"} == set()
+
+
+def test_of_two_that_start_a_run_of_one_name_the_second_is_refused_and_the_first_goes_on(auth: Release) -> None:
+    words = [sys.executable, "-m", "swarm", "start", "twin", "--seconds", "8", "--detach", *SMALL, "--namespace", auth.name]
+    both = [subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=120) for process in both]
+    assert sorted(process.returncode for process in both) == [0, 1]
+    assert "There is a run twin already" in "".join(said for _, said in answers)
+    wait_phase(auth, "twin", "complete")
+    assert swarm(auth, "stop", "twin", "--forget").returncode == 0
+    assert clients(auth) & {"loadtest-twin", "loadtest-twin-brief"} == set()
+
+
+def test_ctrl_c_leaves_nothing_but_the_results(auth: Release, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "swarm", "start", "cut", "--seconds", "60", *SMALL, "--namespace", auth.name]
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True, preexec_fn=HEEDS_CTRL_C) as process:
+        assert process.stdout is not None
+        assert any("second 9" in line or "second 1" in line.partition(" of ")[0][-12:] for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(120) == 130
+    assert "The run was cut off and its pods and clients are gone" in rest
+    assert objects_of(auth, "cut") == {"ConfigMap"}
+    assert clients(auth) & {"loadtest-cut", "loadtest-cut-brief"} == set()
+    assert swarm(auth, "collect", "cut", "--to", str(tmp_path)).returncode == 0
+    assert read_run(tmp_path / "run.json").end == "interrupted"
+    assert "The run was interrupted" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -134,6 +183,7 @@ def test_a_missed_threshold_fails_the_job(auth: Release, tmp_path: Path) -> None
         (("status", "nobody"), "There is no run nobody in the namespace"),
         (("collect", "nobody"), "The run nobody has kept nothing"),
         (("stop", "nobody"), "There is no run nobody in the namespace"),
+        (("start", "x", "--seconds", "5"), "The plan cannot be: a warm-up of 5 s leaves nothing of 5 s to count."),
         (("start", "x", "--thresholds", "/nowhere.toml"), "/nowhere.toml cannot be read: No such file or directory."),
     ],
 )

@@ -13,7 +13,7 @@ from outcome.results import Figures, Results, read_results, write_results
 from outcome.run import RunError
 from outcome.thresholds import read_thresholds
 
-GOOD = Figures(rate=1000, own_rate=900, p50_ms=1, p99_ms=4, cpu_cores={"auth": 0.5})
+GOOD = Figures(rate=1000, own_rate=900, p50_ms=1, p99_ms=5, own_p99_ms=4, cpu_cores={"auth": 0.5})
 
 
 def results(*repeats: Figures, row: str = "validate, closed") -> Results:
@@ -26,6 +26,7 @@ def results(*repeats: Figures, row: str = "validate, closed") -> Results:
         ({"wrong_share": 0.5}, "validate, closed: 50.00% of the answers were wrong."),
         ({"is_complete": False}, "validate, closed: a repeat was cut off."),
         ({"rate": 0}, "validate, closed: a repeat had no right answer."),
+        ({"answered_share": 0.9}, "validate, closed: only 90.0% of what was offered was answered."),
     ],
 )
 def test_a_bogus_baseline_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: dict[str, Any], sentence: str) -> None:
@@ -41,7 +42,7 @@ def test_a_baseline_has_results_a_page_and_gates(monkeypatch: pytest.MonkeyPatch
     folder = baseline.keep(kept, "here")
     assert read_results(folder) == kept
     page = (folder / "BASELINE_REPORT.md").read_text()
-    assert "| validate, closed | 1,000 (800-1,200) | 1.00 (1.00-1.00) | 4.00 (4.00-4.00) | 0.50 |  |" in page
+    assert "| validate, closed | 1,000 (800-1,200) | 1.00 (1.00-1.00) | 5.00 (5.00-5.00) | 0.50 |  |" in page
     gates = read_thresholds(folder / "gates.toml")
     assert gates.endpoints["validate"].model_dump() == {"rate_at_least": 720, "p99_ms_at_most": 6}
     assert gates.wrong_share_at_most == 0
@@ -50,6 +51,15 @@ def test_a_baseline_has_results_a_page_and_gates(monkeypatch: pytest.MonkeyPatch
 
 def test_a_generator_at_its_limit_is_told() -> None:
     assert "generator at its limit: a floor" in baseline.report(results(GOOD.model_copy(update={"is_generator_limit": True})), "here")
+
+
+def test_a_baseline_of_another_place_is_not_written_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(baseline, "BASELINES", tmp_path)
+    baseline.keep(results(GOOD), "here")
+    with pytest.raises(RunError, match="The baseline here is of another environment"):
+        baseline.keep(results(GOOD).model_copy(update={"environment": {"cores": 4}}), "here")
+    with pytest.raises(RunError, match=r"'\.\./there' is no name for a baseline"):
+        baseline.keep(results(GOOD), "../there")
 
 
 def test_an_offered_rate_gives_no_gate() -> None:

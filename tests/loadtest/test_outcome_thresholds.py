@@ -37,9 +37,14 @@ def test_a_rate_is_judged_of_right_answers() -> None:
     assert missed(run(wrong=1000), rate_at_least=101) == ["wrong answers", "validate: rate"]
 
 
-@pytest.mark.parametrize(("endpoint", "arrival"), [("validate", "open"), ("mix", "closed")])
+@pytest.mark.parametrize(("endpoint", "arrival"), [("validate", "open"), ("mix", "closed"), ("revoke", "closed")])
 def test_a_rate_that_was_offered_or_shared_is_no_capacity(endpoint: str, arrival: str) -> None:
     assert missed(run(endpoint, arrival), rate_at_least=1_000_000) == []
+
+
+def test_a_mix_is_judged_as_a_whole() -> None:
+    gates = Thresholds(endpoints={"mix": Gate(rate_at_least=101, p99_ms_at_most=0.5)})
+    assert [each.what for each in judge(run("mix"), gates) if not each.held] == ["mix: rate", "mix: p99"]
 
 
 def test_a_p99_is_judged_within_its_bucket() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -68,3 +70,17 @@ def test_a_shape_has_its_levels(shape: ShapeName, levels: list[float]) -> None:
 @pytest.mark.parametrize(("arrival", "rate"), [("open", 50.0), ("closed", None)])
 def test_an_open_arrival_alone_offers_a_rate(arrival: Arrival, rate: float | None) -> None:
     assert offered(Plan(arrival=arrival, shape="steps", rate=100, seconds=40), 15) == rate
+
+
+@pytest.mark.parametrize("shape", get_args(ShapeName))
+def test_what_is_offered_in_a_second_is_what_is_due_in_it(shape: ShapeName) -> None:
+    plan = Plan(shape=shape, users=10, rate=200, seconds=20)
+    due = Counter(math.floor(at) + 1 for at in dues(plan))
+    for second in range(1, 21):
+        assert due[second] == pytest.approx(offered(plan, second), abs=2)
+
+
+def test_what_never_left_is_overdue() -> None:
+    schedule = Schedule(Plan(users=1, rate=10), 0.0, spread=lambda: 0.0)
+    assert schedule.next_due() == 0.0
+    assert schedule.overdue(1.05) == 10
