@@ -145,8 +145,8 @@ class Swarm:
             selector = f"{self._labels},{COMPONENT}={component}"
             self._batch.delete_collection_namespaced_job(self._namespace, label_selector=selector, propagation_policy="Foreground")
             deadline = time.monotonic() + STOP_SECONDS
-            # The rights by which the leader keeps its result go with the release.
-            while component == "leader" and self._pods("leader") and time.monotonic() < deadline:
+            # The leader first: it ends the workers, and the rights by which it keeps its result go with the release.
+            while self._pods(component) and time.monotonic() < deadline:
                 time.sleep(0.5)
         helm.uninstall(self.release_name, self._namespace)
         kept = self._config_map()
