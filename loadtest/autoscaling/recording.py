@@ -64,19 +64,29 @@ def changes(looks: Sequence[Look]) -> list[Change]:
     return [Change(later.at, later.replicas) for earlier, later in pairwise(looks) if later.replicas != earlier.replicas]
 
 
-def replay(looks: Sequence[Look], autoscaler: Autoscaler, controls: Controls, phase_seconds: float = 0.0) -> list[Change]:
-    """What the simulated one does where it is called every sync, `phase_seconds` after the first look; what follows is as it really was."""
+def steps(looks: Sequence[Look], sync_seconds: float) -> list[float]:
+    """When the real controller decided, as far as it can be told: every sync before each of its changes, and after the last."""
+    found: list[float] = []
+    begins = looks[0].at
+    for change in changes(looks):
+        before = [change.at - number * sync_seconds for number in range(int((change.at - begins) / sync_seconds) + 1)]
+        # The step of the change before is one of them, a little off: its clock drifts.
+        found += [at for at in reversed(before) if not found or at > found[-1] + sync_seconds / 2]
+        begins = change.at
+    last = found[-1] if found else looks[0].at
+    return found + [last + number * sync_seconds for number in range(1, int((looks[-1].at - last) / sync_seconds) + 1)]
+
+
+def replay(looks: Sequence[Look], autoscaler: Autoscaler, controls: Controls) -> list[Change]:
+    """What the simulated one does when the real one decided, by what was there to see just before; what follows is as it was."""
     controller = Controller(autoscaler)
     found = []
-    due = looks[0].at + phase_seconds
-    for seen in looks:
-        if seen.at < due:
-            continue
-        due += controls.sync_seconds
-        samples = {metric.name: [_sample(pod, seen.at, controls) for pod in seen.pods] for metric in autoscaler.metrics}
-        wanted = controller.decide(seen.at, seen.replicas, samples)
+    for at in steps(looks, controls.sync_seconds):
+        seen = next((each for each in reversed(looks) if each.at < at), looks[0])
+        samples = {metric.name: [_sample(pod, at, controls) for pod in seen.pods] for metric in autoscaler.metrics}
+        wanted = controller.decide(at, seen.replicas, samples)
         if wanted != seen.replicas:
-            found.append(Change(seen.at, wanted))
+            found.append(Change(at, wanted))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import subprocess
@@ -18,6 +19,7 @@ from kubernetes.utils.quantity import parse_quantity
 from autoscaling.__main__ import page, read_load, read_manifests
 from autoscaling.algorithm import Controller, PodSample, proposed_replicas
 from autoscaling.manifest import Autoscaler, Direction, Metric, Policy, read_autoscaler
+from autoscaling.recording import Controls, Look, changes, replay, unexplained
 from autoscaling.simulation import Clocks, Pods, judge, simulate
 from localstack.layout import ROOT
 from outcome.run import RunError
@@ -157,6 +159,19 @@ def test_pods_serve_when_they_are_ready_and_known() -> None:
     grown = next(moment.at for moment in moments if moment.replicas > 4)
     serving = next(moment.at for moment in moments if moment.serving > 4)
     assert serving - grown == 30
+
+
+def test_what_a_real_controller_decided_is_decided_again() -> None:
+    """Recorded by tests/cluster/test_autoscaling_live.py in Kubernetes 1.34, from one pod to four and back."""
+    looks = [Look.model_validate(each) for each in json.loads(Path(__file__).with_name("recorded_autoscaler.json").read_text())]
+    calm = Direction((Policy("Percent", 10, 15),), "Max", 20, 0.1)
+    real = changes(looks)
+    assert [change.replicas for change in real] == [3, 4, 3, 2, 1]
+    controls = Controls(sync_seconds=5, cpu_initialization_seconds=15, initial_readiness_delay_seconds=5)
+    simulated = replay(looks, CHART._replace(least=1, most=4, down=calm), controls)
+    assert unexplained(real, simulated, within_seconds=controls.sync_seconds + 1) == []
+    hasty = replay(looks, CHART._replace(least=1, most=4, down=calm._replace(stabilization_seconds=0)), controls)
+    assert unexplained(real, hasty, within_seconds=controls.sync_seconds + 1) != [], "another behaviour is told from the real one"
 
 
 @pytest.mark.parametrize(
