@@ -1,4 +1,7 @@
-"""The real autoscaler under a real load: from one pod to four and back, no request fails, and the simulated one decides the same."""
+"""The real autoscaler under a real load: from one pod to four and back, no request fails, and the simulated one decides the same.
+
+What it recorded once is replayed in every run of tests/loadtest/test_autoscaling.py; this takes four minutes of a quiet cluster.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from servers import wait_until
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.timeout(900),
     pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
 ]
