@@ -11,7 +11,7 @@ from outcome.run import RunError
 ROWS = {
     "validate": "validate, wrk",
     "token": "token, wrk",
-    "ott": "token, wrk",
+    "ott": "ott, wrk",
     "revoke": "token, wrk",
     "introspect": "introspect, wrk",
     "health": "health, wrk",
