@@ -79,6 +79,7 @@ class Worker:
         self.window = Window()
         environment.events.request.add_listener(self.on_request)
         environment.events.test_start.add_listener(self.on_start)
+        environment.events.test_stop.add_listener(self.on_stop)
         environment.events.report_to_master.add_listener(self.on_report)
 
     def on_start(self, **_: Any) -> None:
@@ -86,6 +87,10 @@ class Worker:
         self.window = Window()
         gevent.spawn_later(SETTINGS.warm_up_seconds, self.window.begin)
         Asking.state = State(SETTINGS.plan, SETTINGS.credentials(), PREPARED, time.monotonic())
+
+    def on_stop(self, **_: Any) -> None:
+        """The load has ended."""
+        self.window.end()
 
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
         """An answer, or none."""

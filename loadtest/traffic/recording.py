@@ -77,6 +77,11 @@ class Window:
         self._close()
         self._is_counted = True
 
+    def end(self) -> None:
+        """Nobody asks any more: what passes from here on is not of the counted time."""
+        self._close()
+        self._is_counted = False
+
     def take(self) -> list[dict[str, Any]]:
         """The counts, as plain data; then start again."""
         self._close()

@@ -58,6 +58,19 @@ def test_generators_add_up_and_each_has_its_cpu() -> None:
     assert run.points[0].requests == {"validate": 2}
 
 
+def test_what_passes_after_the_end_is_not_counted() -> None:
+    window = Window()
+    window.begin()
+    window.count("token", 1.0, None)
+    window.end()
+    window.count("token", 1.0, None)
+    assert [(each["is_counted"], sum(tally[0] for tally in each["tallies"].values())) for each in window.take()] == [
+        (False, 0),
+        (True, 1),
+        (False, 1),
+    ]
+
+
 def test_a_window_begins_anew_when_it_was_taken() -> None:
     window = Window()
     window.count("token", 1.0, None)
