@@ -243,7 +243,8 @@ class OracleDeployment(Deployment):
     def wait_for_complaints(self, count: int, saying: str = "") -> None:
         """Wait until so many more batches had to wait, for a reason with these words."""
         known = len(self.complaints())
-        wait_until(lambda: sum(saying in why for why in self.complaints()[known:]) >= count, f"{count} batches wait: {saying}")
+        # One that waited just before this is tried again after its pause, and complains again only then.
+        wait_until(lambda: sum(saying in why for why in self.complaints()[known:]) >= count, f"{count} batches wait: {saying}", 90)
 
     def names(self, client_id: str) -> list[bytes]:
         """The names of the client's tokens, one for each row."""
