@@ -7,16 +7,17 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 import yaml
-from kubernetes.utils.quantity import parse_quantity
 from rich.console import Console
 
-from autoscaling.manifest import Autoscaler, read_autoscaler
+from autoscaling.manifest import Autoscaler, cores, read_autoscaler
 from autoscaling.simulation import Clocks, Moment, Pods, judge, simulate
 from outcome.chart import time_chart
+from outcome.command import run_command
+from outcome.page import STYLE
 from outcome.run import RunError
 from outcome.series import Line, TimeChart
 
@@ -70,18 +71,18 @@ def read_manifests(text: str) -> tuple[Autoscaler, Pods]:
     if not matching:
         raise RunError(f"The manifests hold no {target['kind']} {target['name']}, which the autoscaler scales.")
     resources = matching[0]["spec"]["template"]["spec"]["containers"][0]["resources"]
-    return read_autoscaler(found), Pods(_cores(resources["requests"]["cpu"]), _cores(resources["limits"]["cpu"]))
+    return read_autoscaler(found), Pods(cores(resources["requests"]["cpu"]), cores(resources["limits"]["cpu"]))
 
 
 def read_load(words: str) -> Callable[[int], float]:
     """`second:cores,...`, each from its second on."""
     try:
-        steps = sorted((int(second), float(cores)) for second, _, cores in (word.partition(":") for word in words.split(",")))
+        steps = sorted((int(second), float(amount)) for second, _, amount in (word.partition(":") for word in words.split(",")))
     except ValueError:
         raise RunError(f"The load {words!r} is not of the form 0:0.5,60:4.5.") from None
     if steps[0][0] != 0:
         raise RunError(f"The load {words!r} does not begin at second 0.")
-    return lambda now: next(cores for second, cores in reversed(steps) if second <= now)
+    return lambda now: next(amount for second, amount in reversed(steps) if second <= now)
 
 
 def page(moments: list[Moment]) -> str:
@@ -92,10 +93,8 @@ def page(moments: list[Moment]) -> str:
     charts = [
         TimeChart(what, unit, at, lines, at[-1] + 1, 0.0, True) for what, unit, lines in (("Load", "cores", demand), ("Pods", "pods", pods))
     ]
-    style = (Path(__file__).parents[1] / "outcome" / "page.html").read_text(encoding="utf-8")
-    style = style[style.index("<style>") : style.index("</style>") + len("</style>")]
     title = html.escape("What the autoscaler would do")
-    head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>{style}'
+    head = f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
     return f"{head}<body><main><h1>{title}</h1>{''.join(time_chart(each) for each in charts)}</main></body></html>\n"
 
 
@@ -112,17 +111,9 @@ def _text(file: Path) -> str:
         raise RunError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _cores(quantity: Any) -> float:
-    return float(parse_quantity(str(quantity)))  # type: ignore[no-untyped-call] # the client's own parser has no annotations
-
-
 def main() -> None:
-    """Run it; what keeps it from going on is one sentence."""
-    try:
-        app(prog_name="scripts/simulate-autoscaler")
-    except RunError as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    """Run it."""
+    run_command(app, "scripts/simulate-autoscaler")
 
 
 if __name__ == "__main__":

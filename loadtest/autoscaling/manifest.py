@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from kubernetes.utils.quantity import parse_quantity
+
 from outcome.run import RunError
 
 DEFAULT_TOLERANCE = 0.1
@@ -67,6 +69,11 @@ def read_autoscaler(manifest: Mapping[str, Any]) -> Autoscaler:
         _direction(_UP | behaviour.get("scaleUp", {})),
         _direction(_DOWN | behaviour.get("scaleDown", {})),
     )
+
+
+def cores(quantity: Any) -> float:
+    """A quantity of CPU in cores, or of anything in its unit."""
+    return float(parse_quantity(str(quantity)))  # type: ignore[no-untyped-call] # the client's own parser has no annotations
 
 
 def _metric(given: Mapping[str, Any]) -> Metric:

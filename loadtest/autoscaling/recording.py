@@ -7,11 +7,10 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from kubernetes.utils.quantity import parse_quantity
 from pydantic import BaseModel
 
 from autoscaling.algorithm import Controller, PodSample
-from autoscaling.manifest import Autoscaler
+from autoscaling.manifest import Autoscaler, cores
 
 
 class SeenPod(BaseModel):
@@ -115,13 +114,13 @@ def _seen(pod: dict[str, Any], used: dict[str, dict[str, Any]], container: str) 
         started=None if started is None else _seconds(started),
         is_ready=ready is not None and ready["status"] == "True",
         changed=None if ready is None else _seconds(ready["lastTransitionTime"]),
-        request_cores=_cores(requests["cpu"]),
+        request_cores=cores(requests["cpu"]),
     )
     sample = used.get(seen.name)
     usage = [each["usage"]["cpu"] for each in sample["containers"] if each["name"] == container] if sample is not None else []
     if sample is not None and usage:
-        window = float(parse_quantity(sample["window"].removesuffix("s")))  # type: ignore[no-untyped-call] # the client's own parser
-        seen = seen.model_copy(update={"used_cores": _cores(usage[0]), "sampled": _seconds(sample["timestamp"]), "window_seconds": window})
+        window = cores(sample["window"].removesuffix("s"))
+        seen = seen.model_copy(update={"used_cores": cores(usage[0]), "sampled": _seconds(sample["timestamp"]), "window_seconds": window})
     return seen
 
 
@@ -140,7 +139,3 @@ def _sample(pod: SeenPod, now: float, controls: Controls) -> PodSample:
 
 def _seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
-
-
-def _cores(quantity: str) -> float:
-    return float(parse_quantity(quantity))  # type: ignore[no-untyped-call] # the client's own parser has no annotations

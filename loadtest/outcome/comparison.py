@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,12 +38,7 @@ class Change:
 
 def compare(before: Results, after: Results) -> list[Change]:
     """Every figure of `before` beside its counterpart. RunError where the two cannot be compared: another environment or size."""
-    differing = sorted(
-        f"{name} ({before.environment.get(name, 'nothing')} and {after.environment.get(name, 'nothing')})"
-        for name in before.environment.keys() | after.environment.keys()
-        if before.environment.get(name) != after.environment.get(name)
-    )
-    if differing:
+    if differing := differences(before.environment, after.environment):
         raise RunError(f"The environments differ, so their figures say nothing of each other: {', '.join(differing)}.")
     if before.size != after.size:
         raise RunError(f"The sizes differ, so their figures say nothing of each other: {before.size} and {after.size}.")
@@ -52,6 +47,15 @@ def compare(before: Results, after: Results) -> list[Change]:
     if not before.rows:
         raise RunError("The earlier results hold nothing to compare with.")
     return [change for row in before.rows for change in _row(row, before.rows[row], after.rows.get(row))]
+
+
+def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[str]:
+    """What is not the same in both, each with its two values."""
+    return [
+        f"{name} ({before.get(name, 'nothing')} and {after.get(name, 'nothing')})"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _row(row: str, before: list[Figures], after: list[Figures] | None) -> Iterator[Change]:

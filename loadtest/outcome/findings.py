@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from outcome.comparison import differences
 from outcome.run import Endpoint, Run
 from outcome.thresholds import ANSWERED, Judgement, Thresholds, answered_share, judge
 from outcome.verdict import bottleneck, efficiency, knee
@@ -86,7 +86,7 @@ def findings(run: Run, thresholds: Thresholds | None = None, before: Run | None 
 def _rows(run: Run) -> list[Row]:
     rows = [_row(name, each, run.rate(name)) for name, each in run.endpoints.items()]
     if len(rows) > 1:
-        together = Endpoint(requests=run.requests, wrong={"any": run.wrong_count}, times=dict(_times(run)))
+        together = Endpoint(requests=run.requests, wrong={"any": run.wrong_count}, times=dict(run.times.counts))
         rows.append(_row("all", together, run.total_rate)._replace(is_sum=True))
     return rows
 
@@ -94,13 +94,6 @@ def _rows(run: Run) -> list[Row]:
 def _row(name: str, endpoint: Endpoint, rate: float) -> Row:
     p50, p90, p99, p999, longest = (endpoint.percentile_ms(share) for share in (0.5, 0.9, 0.99, 0.999, 1.0))
     return Row(name, rate, endpoint.requests, endpoint.wrong_count, p50, p90, p99, p999, longest)
-
-
-def _times(run: Run) -> Counter[int]:
-    times: Counter[int] = Counter()
-    for endpoint in run.endpoints.values():
-        times.update(endpoint.times)
-    return times
 
 
 def _compared(run: Run, before: Run) -> list[Row]:
@@ -124,15 +117,13 @@ def _differing(run: Run, before: Run) -> str | None:
         ("environments", run.environment, before.environment),
         ("plans", run.plan.model_dump(), before.plan.model_dump()),
     ):
-        names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-        if names:
-            told = ", ".join(f"{name} ({theirs.get(name, 'nothing')} and {ours.get(name, 'nothing')})" for name in names)
-            return f"Not compared with the run {before.name}: the {what} differ in {told}."
+        if differing := differences(theirs, ours):
+            return f"Not compared with the run {before.name}: the {what} differ in {', '.join(differing)}."
     return None
 
 
 def _knee(run: Run) -> str | None:
-    if run.plan.arrival != "open" or run.plan.shape not in ("ramp", "steps"):
+    if not run.plan.is_rising:
         return None
     found = knee(run)
     if found is None:

@@ -15,6 +15,7 @@ from outcome.run import Run
 from outcome.series import time_charts
 from outcome.thresholds import Thresholds
 
+STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 _TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=True,
@@ -30,6 +31,7 @@ def page(run: Run, thresholds: Thresholds | None = None, before: Run | None = No
     # The charts escape what they are given.
     charts = [Markup(time_chart(chart)) for chart in time_charts(run)]
     return _TEMPLATES.get_template("page.html").render(
+        style=Markup(STYLE),
         run=run,
         found=found,
         words=words,

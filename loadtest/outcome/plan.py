@@ -34,6 +34,11 @@ class Plan(BaseModel):
         return self
 
     @property
+    def is_rising(self) -> bool:
+        """Whether more is offered and more, so that there is a knee to be found."""
+        return self.arrival == "open" and self.shape in ("ramp", "steps")
+
+    @property
     def ceiling(self) -> str:
         """What the plan offers at most, in words."""
         if self.arrival == "open":

@@ -7,9 +7,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from outcome.run import Run, RunError
+from outcome.run import Run, read_kept
 from outcome.thresholds import ANSWERED, answered_share
 
 FigureName = Literal["rate", "own_rate", "p50_ms", "p99_ms", "own_p99_ms"]
@@ -104,16 +104,7 @@ def figures_of(run: Run) -> Figures:
 def read_results(path: Path) -> Results:
     """From a file, or from the results.json of a folder; RunError says what is wrong with it."""
     file = path / "results.json" if path.is_dir() else path
-    try:
-        return Results.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{file} holds no results of run_all_tests: it is not text.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{file} holds no results of run_all_tests: {where}: {first['msg']}.") from error
+    return read_kept(Results, file, "holds no results of run_all_tests")
 
 
 def write_results(results: Results, folder: Path) -> Path:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from outcome.latency import Histogram
 from outcome.plan import Plan
 
+Model = TypeVar("Model", bound=BaseModel)
 FORMAT: Literal[1] = 1
 """Of the file; another is refused."""
 
@@ -135,30 +135,40 @@ class Run(_Kept):
         """Right answers a second, of all endpoints."""
         return sum(self.rate(name) for name in self.endpoints)
 
-    def percentile_ms(self, share: float) -> float | None:
-        """Over all endpoints."""
+    @property
+    def times(self) -> Histogram:
+        """Of the right answers of all endpoints."""
         together = Histogram()
         for each in self.endpoints.values():
             together.add(each.times)
-        return together.percentile_ms(share)
+        return together
+
+    def percentile_ms(self, share: float) -> float | None:
+        """Over all endpoints."""
+        return self.times.percentile_ms(share)
+
+
+def read_kept(model: type[Model], file: Path, is_none: str) -> Model:
+    """A model in a JSON file; RunError where it cannot be read, or where the file is none: `is_none` says what it is not."""
+    try:
+        return model.model_validate_json(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RunError(f"{file} {is_none}: it is not text.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise RunError(f"{file} {is_none}: {where}: {first['msg']}.") from error
 
 
 def read_run(file: Path) -> Run:
     """A run from its file; RunError says what is wrong with it."""
-    try:
-        return Run.model_validate_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{file} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise RunError(f"{file} is no result of a run: it is not text.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RunError(f"{file} is no result of a run: {where}: {first['msg']}.") from error
+    return read_kept(Run, file, "is no result of a run")
 
 
 def write_run(run: Run, file: Path) -> None:
     """Write it whole or not at all."""
     beside = file.with_name(file.name + ".new")
-    beside.write_text(json.dumps(run.model_dump(mode="json"), separators=(",", ":")) + "\n", encoding="utf-8")
+    beside.write_text(run.model_dump_json() + "\n", encoding="utf-8")
     beside.replace(file)

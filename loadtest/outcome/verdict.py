@@ -64,7 +64,7 @@ ANSWERED of what is offered is answered."""
 
 def knee(run: Run) -> Knee | None:
     """Of an open arrival that rises; None for another, and where the load never became too much."""
-    if run.plan.arrival != "open" or run.plan.shape not in ("ramp", "steps"):
+    if not run.plan.is_rising:
         return None
     points = [point for point in run.points if point.at_seconds > run.plan.warm_up_seconds and point.p99_ms is not None]
     first = [point.p99_ms for point in points[: max(KNEE_SECONDS, len(points) // 4)] if point.p99_ms is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from outcome import baseline
+from outcome.command import run_command
 from outcome.run import RunError
 from sizing.costs import costs
 from sizing.presets import BASELINE, values_file
@@ -72,12 +72,8 @@ def _place(name: str) -> str:
 
 
 def main() -> None:
-    """Run it; what keeps it from going on is one sentence."""
-    try:
-        app(prog_name="scripts/size")
-    except RunError as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    """Run it."""
+    run_command(app, "scripts/size")
 
 
 if __name__ == "__main__":

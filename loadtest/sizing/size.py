@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from sizing.costs import COMPONENTS, Cost
+from sizing.costs import COMPONENTS, ROWS, Cost
 
 TOKEN_BYTES, ENTRY_BYTES = 200, 256
 """Of Redis memory, as the chart reckons (charts/auth-service/templates/_capacity.tpl)."""
@@ -48,10 +48,7 @@ class Demand(BaseModel):
 
     def rates(self) -> dict[str, float]:
         """By endpoint."""
-        return {name: getattr(self, "validate_" if name == "validate" else name) for name in (*_ENDPOINTS,)}
-
-
-_ENDPOINTS = ("validate", "token", "ott", "revoke", "introspect", "health")
+        return {name: getattr(self, "validate_" if name == "validate" else name) for name in ROWS}
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bench.requests import request, write
 from bench.wrk import run_wrk
+from outcome.clients import Credentials
 from outcome.results import Figures
 from traffic.observer import Observer
-from traffic.settings import Credentials
 from traffic.tokens import basic, prepare
 
 CONNECTIONS = 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -13,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from localstack.layout import ROOT
+from outcome.clients import add_clients
 from outcome.run import RunError
 
-TTL_SECONDS, BRIEF_TTL_SECONDS = 86_400, 1
 _COMMAND_SECONDS = 60
 
 
@@ -25,15 +24,10 @@ def clients_of_stack(run_dir: Path, name: str, folder: Path) -> Iterator[Path]:
     environment = _environment(run_dir)
     made: list[str] = []
     try:
-        found: dict[str, str] = {}
-        for prefix, client_id, ttl in (("", name, TTL_SECONDS), ("brief_", f"{name}-brief", BRIEF_TTL_SECONDS)):
-            words = ["client", "add", client_id, "--scope", "read", "--scope", "write", "--access-ttl-seconds", str(ttl), "--json"]
-            client = json.loads(_authsvc(words, environment))
-            made.append(client_id)
-            found |= {f"{prefix}client_id": client["client_id"], f"{prefix}client_secret": client["client_secret"]}
+        credentials = add_clients(name, lambda words: _authsvc(words, environment), made.append)
         file = folder / "clients.json"
         file.touch(mode=0o600)
-        file.write_text(json.dumps(found), encoding="utf-8")
+        file.write_text(credentials.model_dump_json(), encoding="utf-8")
         yield file
     finally:
         # A second Ctrl-C must not leave one of them behind.

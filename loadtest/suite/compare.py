@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,9 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from outcome import baseline
+from outcome.command import run_command
 from outcome.comparison import Change, compare
 from outcome.results import Results, read_results
-from outcome.run import RunError
 
 WORSE, UNSURE = 1, 3
 """Exit codes beside 0; 2 is for wrong usage."""
@@ -63,12 +62,8 @@ def _shown(change: Change) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Run it; what keeps it from going on is one sentence."""
-    try:
-        app(prog_name="loadtest/compare_performance")
-    except RunError as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(WORSE)
+    """Run it."""
+    run_command(app, "loadtest/compare_performance")
 
 
 if __name__ == "__main__":

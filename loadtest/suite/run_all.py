@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -20,8 +19,9 @@ from bench.processes import BenchError
 from localstack.errors import StackError
 from localstack.layout import ROOT
 from outcome import baseline
+from outcome.command import give_up, run_command
 from outcome.plan import plan_fault
-from outcome.results import Results, write_results
+from outcome.results import Results
 from outcome.run import RunError
 from outcome.thresholds import read_thresholds
 from suite.sizes import SIZES, Size, SizeName
@@ -61,7 +61,6 @@ def run_all(
         folder.mkdir(parents=True, exist_ok=True)
         suite = Suite(target, size, _size(size, repeats, seconds), workers, gates, folder, Path(work))
         results = suite.measure(only, console)
-    write_results(results, folder)
     _show(results)
     console.print(f"Results: {folder}", highlight=False, soft_wrap=True)
     if faults := [*results.faults(), *suite.missed]:
@@ -99,19 +98,14 @@ def main() -> None:
     """Run it; what keeps it from going on is one sentence."""
     os.environ.setdefault("COLUMNS", str(console.width))
     try:
-        app(prog_name="loadtest/run_all_tests")
-    except (RunError, StackError, BenchError) as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        run_command(app, "loadtest/run_all_tests", StackError, BenchError)
     except ValidationError as error:
-        Console(stderr=True).print(plan_fault(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        give_up(plan_fault(error))
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         where = error.filename or "the disk of the results' folder"
-        Console(stderr=True).print(f"{error.strerror}: {where}.", style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        give_up(f"{error.strerror}: {where}.")
 
 
 if __name__ == "__main__":

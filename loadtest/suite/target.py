@@ -15,11 +15,11 @@ from pathlib import Path
 from authsvc import __version__
 from localstack.servers import find_nginx, find_redis
 from localstack.statefile import read_state
+from outcome.clients import Credentials
 from outcome.run import RunError
 from outcome.verdict import MACHINE
 from suite.clients import clients_of_stack
 from traffic.observer import Observer
-from traffic.settings import Credentials
 from traffic.stack import StackObserver
 
 Environment = dict[str, str | int | float]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,6 +23,7 @@ from authsvc import __version__
 from authsvc.commands.cluster import at_cluster
 from authsvc.errors import OperatorError
 from localstack.layout import ROOT
+from outcome.command import run_command
 from outcome.files import files_of
 from outcome.plan import Arrival, EndpointName, Plan, ShapeName, plan_fault
 from outcome.run import Run, RunError, read_run
@@ -261,12 +261,8 @@ def _report(swarm: Swarm, state: State) -> None:
 
 
 def main() -> None:
-    """Run it; what keeps it from going on is one sentence."""
-    try:
-        app(prog_name="scripts/swarm")
-    except (RunError, OperatorError) as error:
-        Console(stderr=True).print(str(error), style="red", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    """Run it."""
+    run_command(app, "scripts/swarm", OperatorError)
 
 
 if __name__ == "__main__":

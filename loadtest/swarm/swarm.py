@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,9 +12,12 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from authsvc.commands.cluster import CONFLICT, NOT_FOUND, Cluster
+from outcome.clients import Credentials
 from outcome.files import files_of
+from outcome.packing import unpack
 from outcome.run import Run, RunError
 from swarm import helm
+from swarm.listing import listed
 
 NAME, INSTANCE, COMPONENT = (f"app.kubernetes.io/{key}" for key in ("name", "instance", "component"))
 PREFIX = "loadtest-"
@@ -75,10 +75,10 @@ class Swarm:
         except ApiException as error:
             raise taken if error.status == CONFLICT else error from error
 
-    def keep_clients(self, credentials: dict[str, str]) -> None:
+    def keep_clients(self, credentials: Credentials) -> None:
         """Put them where the generators read them."""
         self._cluster.api.patch_namespaced_secret(
-            self.secret_name, self._namespace, {"stringData": {"clients.json": json.dumps(credentials)}}
+            self.secret_name, self._namespace, {"stringData": {"clients.json": credentials.model_dump_json()}}
         )
 
     def exists(self) -> bool:
@@ -167,24 +167,23 @@ class Swarm:
 
     def _pods(self, component: str | None = None) -> list[dict[str, Any]]:
         selector = self._labels + (f",{COMPONENT}={component}" if component else "")
-        answer: Any = self._cluster.api.list_namespaced_pod(self._namespace, label_selector=selector, _preload_content=False)
-        return list(json.loads(answer.data)["items"])
+        return listed(self._cluster.api.list_namespaced_pod, self._namespace, label_selector=selector)
 
     def _jobs(self) -> dict[str, dict[str, Any]]:
-        answer: Any = self._batch.list_namespaced_job(self._namespace, label_selector=self._labels, _preload_content=False)
-        return {job["metadata"]["labels"][COMPONENT]: job for job in json.loads(answer.data)["items"]}
+        jobs = listed(self._batch.list_namespaced_job, self._namespace, label_selector=self._labels)
+        return {job["metadata"]["labels"][COMPONENT]: job for job in jobs}
 
     def _config_map(self) -> dict[str, Any] | None:
         selector = f"{self._labels},{COMPONENT}=leader"
-        answer: Any = self._cluster.api.list_namespaced_config_map(self._namespace, label_selector=selector, _preload_content=False)
-        found = [each for each in json.loads(answer.data)["items"] if not each["metadata"]["name"].endswith("-thresholds")]
+        kept = listed(self._cluster.api.list_namespaced_config_map, self._namespace, label_selector=selector)
+        found = [each for each in kept if not each["metadata"]["name"].endswith("-thresholds")]
         return found[0] if found else None
 
 
 def names(cluster: Cluster) -> Iterator[str]:
     """Of all runs of the namespace, those of which only results are left included."""
-    answer: Any = cluster.api.list_namespaced_config_map(cluster.namespace, label_selector=f"{NAME}=loadtest", _preload_content=False)
-    found = {each["metadata"]["labels"][INSTANCE] for each in json.loads(answer.data)["items"]}
+    kept = listed(cluster.api.list_namespaced_config_map, cluster.namespace, label_selector=f"{NAME}=loadtest")
+    found = {each["metadata"]["labels"][INSTANCE] for each in kept}
     yield from sorted(each.removeprefix(PREFIX) for each in found)
 
 
@@ -213,8 +212,7 @@ def _stuck(pods: list[dict[str, Any]]) -> str | None:
 
 
 def _files(kept: dict[str, Any]) -> dict[str, str]:
-    packed = kept.get("binaryData") or {}
-    return {name.removesuffix(".gz"): gzip.decompress(base64.b64decode(content)).decode() for name, content in packed.items()}
+    return unpack(kept.get("binaryData") or {})
 
 
 def _unless_gone(delete: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import json
 import ssl
 from pathlib import Path
@@ -15,6 +13,7 @@ from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 from urllib3.util.ssl_ import create_urllib3_context
 
+from outcome.packing import pack
 from outcome.run import RunError
 from traffic.observer import Sight
 
@@ -84,7 +83,7 @@ class Keeper:
 
     def keep(self, files: dict[str, str], **words: str) -> None:
         """Replace the ConfigMap's content: `words` as they are, `files` compressed under their name with `.gz`."""
-        packed = {f"{name}.gz": base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode("ascii") for name, text in files.items()}
+        packed = pack(files)
         size = sum(len(each) for each in packed.values())
         if size > MOST_BYTES:
             raise RunError(f"The result has {size} bytes, more than a ConfigMap holds ({MOST_BYTES}): run shorter or ask fewer endpoints.")

@@ -6,22 +6,14 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from outcome.clients import Credentials
 from outcome.plan import Plan
 from outcome.run import RunError
 
 PREFIX = "LOAD_"
-
-
-class Credentials(BaseModel):
-    """Of the two clients of a run: one whose tokens outlive it, and one whose tokens end after a second."""
-
-    client_id: str
-    client_secret: str
-    brief_client_id: str
-    brief_client_secret: str
 
 
 class Settings(Plan, BaseSettings):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from outcome.clients import Credentials
 from outcome.plan import Plan
-from traffic.settings import Credentials
 from traffic.tokens import Prepared
 
 

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
+from outcome.clients import Credentials
 from outcome.run import RunError
-from traffic.settings import Credentials
 
 FORM = "application/x-www-form-urlencoded"
 _GARBAGE = string.ascii_letters + string.digits + "-_"

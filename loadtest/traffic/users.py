@@ -10,7 +10,7 @@ from typing import Any
 
 import gevent
 import geventhttpclient.client
-from locust import FastHttpUser, task
+from locust import FastHttpUser
 from locust.exception import CatchResponseError
 
 from traffic import expected
@@ -140,84 +140,43 @@ class Asking(FastHttpUser):
 class HealthUser(Asking):
     """Asks for health."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.health()
+    tasks = [Asking.health]  # noqa: RUF012 - locust's form
 
 
 class TokenUser(Asking):
     """Asks for access tokens."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.issue()
+    tasks = [Asking.issue]  # noqa: RUF012 - locust's form
 
 
 class OttUser(Asking):
     """Asks for one-time tokens and uses them."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.one_time()
+    tasks = [Asking.one_time]  # noqa: RUF012 - locust's form
 
 
 class ValidateUser(Asking):
     """Asks whether tokens are good."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.validate()
+    tasks = [Asking.validate]  # noqa: RUF012 - locust's form
 
 
 class IntrospectUser(Asking):
     """Asks what tokens are worth."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.introspect()
+    tasks = [Asking.introspect]  # noqa: RUF012 - locust's form
 
 
 class RevokeUser(Asking):
     """Ends tokens."""
 
-    @task
-    def turn(self) -> None:
-        """Once."""
-        self.revoke()
+    tasks = [Asking.revoke]  # noqa: RUF012 - locust's form
 
 
 class MixUser(Asking):
     """What a platform asks of it all day: validates most of the time, some tokens, few revocations."""
 
-    @task(14)
-    def checks(self) -> None:
-        """As a gateway does."""
-        self.validate()
-
-    @task(3)
-    def issues(self) -> None:
-        """As a client does."""
-        self.issue()
-
-    @task(1)
-    def introspects(self) -> None:
-        """As a resource server does."""
-        self.introspect()
-
-    @task(1)
-    def uses_once(self) -> None:
-        """As a download link does."""
-        self.one_time()
-
-    @task(1)
-    def ends(self) -> None:
-        """As a logout does."""
-        self.revoke()
+    tasks = [*[Asking.validate] * 14, *[Asking.issue] * 3, Asking.introspect, Asking.one_time, Asking.revoke]  # noqa: RUF012 - locust's form
 
 
 OF_ENDPOINT = {
