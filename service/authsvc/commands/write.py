@@ -32,6 +32,7 @@ from authsvc.reconcile import Reconciler
 from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings
+from authsvc.vitals import Vitals
 from authsvc.writer import Batching, Writer
 
 TICK_SECONDS = 1.0
@@ -57,17 +58,19 @@ class WriterMetrics:
         self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
         self.connections_waiting = Gauge("db_connections_waiting", "Calls that wait for such a connection.", registry=registry)
         self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke.", registry=registry)
-        self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
+        self.vitals = Vitals(registry)
 
     def show(self, survey: Survey) -> None:
         """Take over what a look at Redis showed."""
         self.backlog_entries.set(survey.backlog_entries)
         self.backlog_age_seconds.set(survey.backlog_age_seconds)
         self.poison_entries.set(survey.poison_entries)
-        self.redis_up.set(1)
+        self.vitals.redis_up.set(1)
+        self.vitals.show(survey)
 
     def render(self) -> bytes:
         """The text format."""
+        self.vitals.fold()
         return generate_latest(self.registry)
 
 
@@ -213,7 +216,7 @@ class Housekeeping:
                 )
             self._failing[name] = sentence
             if name == "backlog":
-                self._metrics.redis_up.set(0)
+                self._metrics.vitals.redis_up.set(0)
             return False
         self._failing.pop(name, None)
         return True

@@ -144,6 +144,11 @@ class Connection(asyncio.Protocol):
         self._check = self._loop.call_later(CHECK_SECONDS, self._expire)
 
     @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What the server's certificate says, checked when the connection was made; None without TLS."""
+        return self._transport.get_extra_info("peercert") if self._transport is not None else None
+
+    @property
     def unanswered_since(self) -> float | None:
         """Monotonic time at which the oldest batch without a whole answer was sent; None when nothing is owed."""
         if not self._waiting:

@@ -16,7 +16,7 @@ Ask = Callable[[bytes, int], Awaitable[Any]]
 """Asks Redis some packed commands, so many in number; the reply is a list of theirs, an Unavailable in a failed one's place."""
 
 _NOWHERE = StreamMark("0-0", 0)
-_INFO = pack(b"INFO", b"server", b"keyspace", b"memory")
+_INFO = pack(b"INFO", b"server", b"keyspace", b"memory", b"stats", b"replication")
 _STATE = pack(b"GET", HOME_VERSION) + pack(b"GET", VOUCHED) + pack(b"TIME")
 BEAT_MARK = BEAT.decode("ascii")
 """The beat among the marks: its number as the entries that were added, and the time at which it was reached as the last id."""
@@ -29,6 +29,7 @@ class Survey(NamedTuple):
     `run_id` names the server's process, and `vouched` the last one that a writer compared with the record store. `version`
     is home's. `marks` says how far each stream, and the beat, had come. `token_keys` counts what ends by itself: tokens
     and tombstones. `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit, else its machine's memory.
+    `evicted_keys` were dropped since the server started, `replicas` follow it, and `time_seconds` is its clock.
     """
 
     run_id: str
@@ -41,6 +42,9 @@ class Survey(NamedTuple):
     token_keys: int
     memory_bytes: int
     memory_limit_bytes: int
+    evicted_keys: int
+    replicas: int
+    time_seconds: float
 
 
 async def take_survey(ask: Ask, *, beat_from: int | None = None) -> Survey:
@@ -86,6 +90,9 @@ def _understood(replies: list[Any]) -> Survey:
         token_keys=sum(_expiring(value) for name, value in fields.items() if name.startswith("db")),
         memory_bytes=int(fields["used_memory"]),
         memory_limit_bytes=int(fields["maxmemory"]) or int(fields["total_system_memory"]),
+        evicted_keys=int(fields["evicted_keys"]),
+        replicas=int(fields["connected_slaves"]),
+        time_seconds=int(now[0]) + int(now[1]) / 1e6,
     )
 
 
