@@ -56,12 +56,30 @@ class NetworkPolicy(Values):
     ] = []
 
 
+class Objectives(Values):
+    """What the alerts hold the service to."""
+
+    error_budget: Annotated[float, Field(gt=0, lt=1, description="Share of the answers of 30 days that may be 5xx or 429.")] = 0.001
+    p99_seconds: Annotated[float, Field(gt=0, description="What one of a hundred requests may take longer than.")] = 0.05
+
+
 class Monitoring(Values):
-    """A PodMonitor of the Prometheus operator for auth and writer, and an alert for the volume of Redis (PrometheusRule)."""
+    """For the Prometheus operator: a PodMonitor of auth and writer, and recording and alert rules (PrometheusRule)."""
 
     enabled: bool = False
-    labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds it.")] = {}
+    labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds them.")] = {}
     interval: Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m)$", description="Time between two scrapes.")] = "15s"
+    runbooks_url: Annotated[str, Field(description="Where docs/runbooks is for those who are alerted; each alert links to its page.")] = (
+        "docs/runbooks"
+    )
+    objectives: Objectives = Objectives()
+    baseline_cpu_microseconds: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="CPU of an instance for one request of each endpoint, and idle for a second; an alert says when requests cost a "
+            "quarter more. Empty: the baseline that the chart comes with; loadtest/baselines/NAME/monitoring.yaml has your own."
+        ),
+    ] = {}
 
 
 class Capacity(Values):

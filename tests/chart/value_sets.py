@@ -23,7 +23,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "imagePullSecrets": [{"name": "pull"}],
         "nginx": {"ingress": {"enabled": True, "className": "nginx", "host": "auth.example", "tlsSecretName": "auth-tls"}},
         "clients": {"existingConfigMap": "auth-clients"},
-        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}, "baselineCpuMicroseconds": {"validate": 90}},
     },
     "oracle whose schema a DBA keeps": {"oracle": ORACLE | {"migrate": False}},
     "external redis": {
@@ -66,7 +66,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
             "clientsFrom": [{"namespaceSelector": {"matchLabels": {"team": "shop"}}}],
             "monitoringFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         },
-        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}, "baselineCpuMicroseconds": {"validate": 90}},
         "extraObjects": [
             {
                 "apiVersion": "v1",
