@@ -64,11 +64,15 @@ class Objectives(Values):
 
 
 class Monitoring(Values):
-    """For the Prometheus operator: a PodMonitor of auth and writer, and recording and alert rules (PrometheusRule)."""
+    """For the Prometheus operator: a PodMonitor of auth and writer, recording and alert rules (PrometheusRule), and a dashboard."""
 
     enabled: bool = False
     labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds them.")] = {}
     interval: Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m)$", description="Time between two scrapes.")] = "15s"
+    dashboard_labels: Annotated[
+        dict[str, str] | None,
+        Field(description="Labels by which your Grafana finds the ConfigMap with the dashboard; null: no dashboard."),
+    ] = {"grafana_dashboard": "1"}
     runbooks_url: Annotated[str, Field(description="Where docs/runbooks is for those who are alerted; each alert links to its page.")] = (
         "docs/runbooks"
     )
