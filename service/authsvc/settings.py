@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from authsvc.errors import OperatorError
 
 PREFIX = "AUTH_"
-SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD")
+SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD", "PROFILING_SECRET")
 """Settings that may come from a file named by `AUTH_<NAME>_FILE` instead."""
 PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "example", "your-", "your_", "insecure")
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
@@ -139,6 +139,11 @@ class Settings(BaseSettings):
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    profiling_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Who knows it may ask the management port for a profile (`authsvc profile`); by default nobody may.",
+    )
     access_log: bool = Field(False, description="Log a line for each request to an endpoint.")
 
     @classmethod

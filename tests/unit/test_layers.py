@@ -25,6 +25,7 @@ FLOORS = {
     "authsvc.vitals": 1,
     "authsvc.admission": 1,
     "authsvc.logs": 1,
+    "authsvc.profiling": 1,
     "authsvc.promise": 1,
     "authsvc.live": 2,
     "authsvc.records": 2,

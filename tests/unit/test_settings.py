@@ -65,6 +65,7 @@ READ_AS = {
     "AUTH_RETENTION_DAYS": ("30", 30.0),
     "AUTH_PURGE_INTERVAL_SECONDS": ("60", 60.0),
     "AUTH_LOG_LEVEL": ("debug", "debug"),
+    "AUTH_PROFILING_SECRET": ("a-secret-of-sixteen", "a-secret-of-sixteen"),
     "AUTH_ACCESS_LOG": ("true", True),
 }
 
@@ -261,7 +262,13 @@ def test_secrets_do_not_show_in_the_settings_own_text() -> None:
         assert secret not in f"{settings!r} {settings}"
 
 
-SECRET_VALUES = {"TOKEN_KEY": KEY, "TOKEN_KEY_ACCEPTED": OTHER_KEY, "ORACLE_WALLET_PASSWORD": "purse", "REDIS_PASSWORD": "open sesame"}
+SECRET_VALUES = {
+    "TOKEN_KEY": KEY,
+    "TOKEN_KEY_ACCEPTED": OTHER_KEY,
+    "ORACLE_WALLET_PASSWORD": "purse",
+    "REDIS_PASSWORD": "open sesame",
+    "PROFILING_SECRET": "a-secret-of-sixteen",
+}
 
 
 def test_every_secret_may_come_from_a_file() -> None:

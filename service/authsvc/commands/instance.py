@@ -25,6 +25,7 @@ from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts, Metrics
+from authsvc.profiling import Profiling
 from authsvc.settings import Settings
 from authsvc.tokens import Tokens
 
@@ -75,7 +76,7 @@ class Instance:
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
-        management = Management(self._not_ready, self._metrics.render)
+        management = Management(self._not_ready, self._metrics.render, Profiling(settings.profiling_secret))
         self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
         self._pipeline.start()
         self._directory.start()

@@ -28,6 +28,7 @@ from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey, take_survey
 from authsvc.live.troubles import Trouble, Troubles
+from authsvc.profiling import Profiling
 from authsvc.reconcile import Reconciler
 from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
@@ -97,7 +98,7 @@ async def write(settings: Settings) -> None:
     survey = partial(take_survey, pipeline.call)
     reconciler = Reconciler(store, Mirror(redis), directory, lambda beat: survey(beat_from=beat), holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
-    server = _management_server(Management(housekeeping.not_ready, metrics.render))
+    server = _management_server(Management(housekeeping.not_ready, metrics.render, Profiling(settings.profiling_secret)))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
     await housekeeping.try_once("backlog", backlog.make_groups)
