@@ -133,7 +133,8 @@ class ChartValues(Values):
     base_path: Annotated[
         str,
         Field(
-            pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix under which nginx serves the API, as /auth-server/v1/oauth; empty: none."
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+            description="Prefix under which nginx serves the API, as /auth-server/v1/oauth; empty: none. Needs nginx.mode http.",
         ),
     ] = ""
     image: ServiceImage = ServiceImage(repository="auth-service", tag="")

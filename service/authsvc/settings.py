@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
     )
 
+    proxy_protocol: bool = Field(
+        False,
+        description="Every connection to the public socket begins with a PROXY header, version 1 or 2, that names the caller; others are "
+        "closed. For a balancer that passes on connections, and only if nobody gets past it.",
+    )
+
     records_url: str = Field(
         "sqlite:///records.db",
         description="The record store: `sqlite:///PATH` (embedded), or Oracle: `oracle://USER@HOST:PORT/SERVICE`, or "
@@ -144,7 +150,10 @@ class Settings(BaseSettings):
         min_length=16,
         description="Who knows it may ask the management port for a profile (`authsvc profile`); by default nobody may.",
     )
-    access_log: bool = Field(False, description="Log a line for each request to an endpoint.")
+    access_log: bool = Field(
+        False,
+        description="Log a line for each request to an endpoint; its `client` is who opened the connection, or whom a PROXY header names.",
+    )
 
     @classmethod
     def settings_customise_sources(

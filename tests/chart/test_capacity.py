@@ -15,6 +15,20 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"auth": {"autoscaling": {"minReplicas": 13}}}, "auth.autoscaling.minReplicas 13 is above maxReplicas 12."),
     ({"auth": {"pdbMaxUnavailable": 4}}, "auth.pdbMaxUnavailable 4 would let a drain take all 4 pods at once"),
     ({"nginx": {"pdbMaxUnavailable": 2}}, "nginx.pdbMaxUnavailable 2 would let a drain take all 2 pods at once"),
+    (
+        {"nginx": {"mode": "stream", "rateLimit": {"requestsPerSecond": 9}}},
+        "nginx.rateLimit needs nginx.mode: http; as stream nginx",
+    ),
+    (
+        {"nginx": {"mode": "stream", "trustedProxies": ["10.0.0.0/8"]}},
+        "nginx.trustedProxies needs nginx.mode: http; as stream nginx",
+    ),
+    ({"nginx": {"mode": "stream"}, "basePath": "/auth"}, "basePath needs nginx.mode: http; as stream nginx"),
+    (
+        {"nginx": {"proxyProtocol": True}},
+        "nginx.proxyProtocol needs nginx.mode: stream; as http nginx names the caller in",
+    ),
+    ({"settings": {"AUTH_PROXY_PROTOCOL": True}}, "settings.AUTH_PROXY_PROTOCOL has a value of its own"),
     ({"auth": {"drainSeconds": 4}}, "auth.drainSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     ({"auth": {"keepAliveSeconds": 4}}, "auth.keepAliveSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     (

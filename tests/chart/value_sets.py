@@ -76,6 +76,16 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
             }
         ],
     },
+    "an nginx that passes on connections": {
+        "nginx": {
+            "mode": "stream",
+            "proxyProtocol": True,
+            "accessLog": "all",
+            "serverSnippet": "allow all;",
+            "stubStatus": True,
+            "tls": {"secretName": "nginx-tls"},
+        },
+    },
     "an nginx that cannot ask DNS": {"nginx": {"discovery": "clusterIP"}},
 }
 """By names that tell a failure's reader what is special. The lint and every test of test_any_values.py runs over each."""

@@ -40,6 +40,7 @@ READ_AS = {
     "AUTH_BACKLOG_LIMIT": ("5000", 5000),
     "AUTH_FAST_LANE": ("false", False),
     "AUTH_KEEP_ALIVE_SECONDS": ("60", 60),
+    "AUTH_PROXY_PROTOCOL": ("true", True),
     "AUTH_RECORDS_URL": ("sqlite:////var/lib/auth/records.db", "sqlite:////var/lib/auth/records.db"),
     "AUTH_RECORDS_PASSWORD": ("tiger", "tiger"),
     "AUTH_ORACLE_CONFIG_DIR": (str(CA_FILE.parent), CA_FILE.parent),

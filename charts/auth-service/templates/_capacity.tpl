@@ -108,6 +108,17 @@
 {{- fail (printf "nginx.pdbMaxUnavailable %v would let a drain take all %v pods at once: keep it below nginx.replicas." $nginx.pdbMaxUnavailable $nginx.replicas) -}}
 {{- end -}}
 
+{{- if eq $nginx.mode "stream" -}}
+{{- $ofRequests := dict "nginx.rateLimit" (gt (int $nginx.rateLimit.requestsPerSecond) 0) "nginx.trustedProxies" $nginx.trustedProxies "basePath" .Values.basePath -}}
+{{- range $name, $isSet := $ofRequests -}}
+{{- if $isSet -}}
+{{- fail (printf "%s needs nginx.mode: http; as stream nginx passes on connections and reads no request." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- else if $nginx.proxyProtocol -}}
+{{- fail "nginx.proxyProtocol needs nginx.mode: stream; as http nginx names the caller in X-Forwarded-For." -}}
+{{- end -}}
+
 {{/* nginx keeps idle connections to a pod for 4 s (nginx/auth.conf). */}}
 {{- if le (int $auth.drainSeconds) 4 -}}
 {{- fail (printf "auth.drainSeconds %v is not above the 4 s that nginx keeps idle connections: a request on one could meet a closed door. Use 5 or more." $auth.drainSeconds) -}}
@@ -162,7 +173,7 @@
 {{- end -}}
 
 {{- $nginxWorkers := include "auth-service.cores" $nginx.resources.limits.cpu | int -}}
-{{/* worker_connections of nginx/nginx.conf; a request takes two, the client's and the pod's. */}}
+{{/* worker_connections of nginx/process.conf; a request, and a connection that is passed on, takes two, the client's and the pod's. */}}
 {{- $slots := div (mul $nginx.replicas $nginxWorkers 8192) 2 -}}
 {{- if gt (int $capacity.clientConnections) (int $slots) -}}
 {{- fail (printf "capacity.clientConnections %d do not fit: %v nginx pods x %d workers x 8192 / 2 = %d: raise nginx.replicas or the CPU limit of nginx." (int64 $capacity.clientConnections) $nginx.replicas $nginxWorkers $slots) -}}
@@ -182,7 +193,7 @@
 {{- if not (regexMatch "^AUTH_[A-Z0-9_]+$" $name) -}}
 {{- fail (printf "settings.%s is no setting: they are AUTH_* (docs/settings.md). Other variables belong into extraEnv." $name) -}}
 {{- end -}}
-{{- if has $name (list "AUTH_HOST" "AUTH_PORT" "AUTH_MANAGEMENT_HOST" "AUTH_MANAGEMENT_PORT" "AUTH_WORKERS" "AUTH_ISSUER" "AUTH_DRAIN_SECONDS" "AUTH_KEEP_ALIVE_SECONDS" "AUTH_REDIS_URL" "AUTH_REDIS_CA_FILE" "AUTH_RECORDS_URL" "AUTH_ORACLE_POOL_MAX" "AUTH_ORACLE_SESSION_LIMIT" "AUTH_ORACLE_SESSION_RESERVE" "AUTH_ORACLE_WRITERS" "AUTH_ORACLE_CONFIG_DIR" "AUTH_WRITER_PROFILE" "AUTH_CLIENTS_FILE") -}}
+{{- if has $name (list "AUTH_HOST" "AUTH_PORT" "AUTH_MANAGEMENT_HOST" "AUTH_MANAGEMENT_PORT" "AUTH_WORKERS" "AUTH_ISSUER" "AUTH_DRAIN_SECONDS" "AUTH_KEEP_ALIVE_SECONDS" "AUTH_PROXY_PROTOCOL" "AUTH_REDIS_URL" "AUTH_REDIS_CA_FILE" "AUTH_RECORDS_URL" "AUTH_ORACLE_POOL_MAX" "AUTH_ORACLE_SESSION_LIMIT" "AUTH_ORACLE_SESSION_RESERVE" "AUTH_ORACLE_WRITERS" "AUTH_ORACLE_CONFIG_DIR" "AUTH_WRITER_PROFILE" "AUTH_CLIENTS_FILE") -}}
 {{- fail (printf "settings.%s has a value of its own in this chart: set that." $name) -}}
 {{- end -}}
 {{- if regexMatch "(KEY|PASSWORD)(_|$)" $name -}}
