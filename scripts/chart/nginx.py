@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chart.base import Image, Name, Object, Pods, Port, Resources, Values, resources
+from chart.base import Autoscaling, Image, Name, Object, Pods, Port, Resources, Values, resources
 
 
 class RateLimit(Values):
-    """Requests that one address may send, over all nginx pods together; more are answered 429."""
+    """Requests that one address may send, over all nginx pods together; more are answered 429. Each pod lets its part of the most pods through."""
 
     requests_per_second: Annotated[int, Field(ge=0, description="0: no limit.")] = 0
     burst: Annotated[int, Field(ge=0, description="Requests above the rate that are let through at once.")] = 200
@@ -59,7 +59,8 @@ class Nginx(Pods):
     """The balancer: a Deployment of nginx 1.27.4 or later."""
 
     image: Image = Image(repository="nginx", tag="1.31")
-    replicas: Annotated[int, Field(ge=1, le=100, description="Pods.")] = 2
+    replicas: Annotated[int, Field(ge=1, le=100, description="Pods, where autoscaling is off.")] = 2
+    autoscaling: Autoscaling = Autoscaling(min_replicas=2, max_replicas=6)
     resources: Annotated[Resources, Field(description="Passing a request on costs about half of what answering it does.")] = resources(
         "100m", "64Mi", "1", "192Mi"
     )
