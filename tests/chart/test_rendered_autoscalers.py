@@ -84,10 +84,11 @@ def test_metrics_of_the_pods_come_before_cpu_as_the_server_gives_them_back(given
     assert asked(nginx) == ["ContainerResource"]
 
 
-def test_a_target_of_the_pods_is_what_each_of_them_has() -> None:
-    metrics = of_kind(render({"auth": CUSTOM}), HPA)[0]["spec"]["metrics"]
-    targets = [each["pods"]["target"] for each in metrics if each["type"] == "Pods"]
-    assert targets == [{"type": "AverageValue", "averageValue": value} for value in ("4000", "50")]
+@pytest.mark.parametrize(("number", "text"), [(999, "999"), (4000, "4k"), (4500, "4500"), (2_000_000, "2M"), (1_500_000, "1500k")])
+def test_a_target_of_the_pods_is_what_each_of_them_has_as_the_server_writes_it(number: int, text: str) -> None:
+    for name in ("requestsPerSecond", "inFlight"):
+        metric = of_kind(render({"auth": {"autoscaling": {name: number}}}), HPA)[0]["spec"]["metrics"][0]
+        assert metric["pods"]["target"] == {"type": "AverageValue", "averageValue": text}
 
 
 def test_the_adapter_offers_what_the_autoscaler_asks_for_from_what_an_instance_exports() -> None:

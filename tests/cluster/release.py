@@ -95,10 +95,10 @@ class Release(Namespace):
         """Back to the revision before."""
         run(HELM, "rollback", "auth", "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s")
 
-    def manifest(self, kind: str) -> str:
-        """What Helm has applied of a kind, as YAML."""
+    def manifest(self, kind: str) -> list[dict[str, Any]]:
+        """What Helm has applied of a kind."""
         found = yaml.safe_load_all(run(HELM, "get", "manifest", "auth", "-n", self.name))
-        return yaml.safe_dump_all(each for each in found if each and each["kind"] == kind)
+        return [each for each in found if each and each["kind"] == kind]
 
     def trial(self) -> str:
         """`helm test`."""

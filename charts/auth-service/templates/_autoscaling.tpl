@@ -17,6 +17,12 @@ scaleDown:
     - {type: Percent, value: 10, periodSeconds: 60}
 {{- end -}}
 
+{{/* A number as the API server writes it, so that what is compared with the cluster is the same: 4000 is 4k there. */}}
+{{- define "auth-service.quantity" -}}
+{{- $number := int64 . -}}
+{{- if eq (mod $number 1000000) 0 }}{{ div $number 1000000 }}M{{ else if eq (mod $number 1000) 0 }}{{ div $number 1000 }}k{{ else }}{{ $number }}{{ end -}}
+{{- end -}}
+
 {{/* A HorizontalPodAutoscaler: root, component, and its group `autoscaling` of the values. */}}
 {{- define "auth-service.autoscaler" -}}
 {{- $name := printf "%s-%s" (include "auth-service.fullname" .root) .component -}}
@@ -35,13 +41,13 @@ spec:
     - type: Pods
       pods:
         metric: {name: auth_service_requests_per_second}
-        target: {type: AverageValue, averageValue: {{ . | quote }}}
+        target: {type: AverageValue, averageValue: {{ include "auth-service.quantity" . | quote }}}
     {{- end }}
     {{- with .autoscaling.inFlight }}
     - type: Pods
       pods:
         metric: {name: auth_service_requests_in_flight}
-        target: {type: AverageValue, averageValue: {{ . | quote }}}
+        target: {type: AverageValue, averageValue: {{ include "auth-service.quantity" . | quote }}}
     {{- end }}
     # Of this container alone, whatever a mesh puts beside it. Every Kubernetes that the chart is for has it: on by default since 1.27.
     - type: ContainerResource
