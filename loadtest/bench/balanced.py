@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -47,7 +48,7 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
         made.start_redis()
         redis = made.processes[-1]
         made.build_mirror()
-        one, four = _stack(made, folder / "one", 1), _stack(made, folder / "four", INSTANCES)
+        one, four = stack(made, folder / "one", 1), stack(made, folder / "four", INSTANCES)
         tokens = service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
         validates = [request("POST", "/validate", id_number=number, token=token) for number, token in enumerate(tokens)]
         subjects = [
@@ -73,14 +74,15 @@ def _issues(made: Bed) -> list[bytes]:
     return [request("POST", "/token", id_number=number, **fields) for number in range(TOKENS)]
 
 
-class _Stack(NamedTuple):
+class Stack(NamedTuple):
     """nginx and its instances, as the local stack has them."""
 
     layout: Layout
     instances: list[Process]
 
 
-def _stack(made: Bed, folder: Path, number: int) -> _Stack:
+def stack(made: Bed, folder: Path, number: int, change: Callable[[Path], None] = lambda _: None) -> Stack:
+    """Start it in a folder of its own; `change` may write other files beside nginx's shared ones."""
     folder.mkdir()
     layout = Layout(folder, port=made.free_ports(), instances=number)
     instances = []
@@ -90,10 +92,11 @@ def _stack(made: Bed, folder: Path, number: int) -> _Stack:
         instance.wait_for(f"http://127.0.0.1:{management}/ready")
         instances.append(instance)
     write_configuration(layout)
+    change(layout.nginx_dir)
     prefix = str(layout.nginx_dir)
     nginx = made.start(LOAD_CORE, f"nginx-{number}", str(find_nginx().path), "-p", prefix, "-c", f"{prefix}/nginx.conf", "-e", "stderr")
     nginx.wait_for(f"{layout.base_url}/health")
-    return _Stack(layout, instances)
+    return Stack(layout, instances)
 
 
 def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console) -> dict[str, object]:
