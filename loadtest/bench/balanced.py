@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -49,7 +50,7 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
         made.start_redis()
         redis = made.processes[-1]
         made.build_mirror()
-        one, four = _stack(made, folder / "one", 1), _stack(made, folder / "four", INSTANCES)
+        one, four = stack(made, folder / "one", 1), stack(made, folder / "four", INSTANCES)
         tokens = service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
         validates = [request("POST", "/validate", id_number=number, token=token) for number, token in enumerate(tokens)]
         subjects = [
@@ -77,7 +78,7 @@ def _issues(made: Bed) -> list[bytes]:
     return [request("POST", "/token", id_number=number, **fields) for number in range(TOKENS)]
 
 
-class _Stack(NamedTuple):
+class Stack(NamedTuple):
     """Instances as the local stack has them, and one nginx before them for each way of balancing."""
 
     layout: Layout
@@ -87,7 +88,8 @@ class _Stack(NamedTuple):
     stream_url: str
 
 
-def _stack(made: Bed, folder: Path, number: int) -> _Stack:
+def stack(made: Bed, folder: Path, number: int, change: Callable[[Path], None] = lambda _: None) -> Stack:
+    """Start it in a folder of its own; `change` may write other files beside the shared ones of the nginx that passes on requests."""
     folder.mkdir()
     layout = Layout(folder, port=made.free_ports(), instances=number)
     instances = []
@@ -96,16 +98,17 @@ def _stack(made: Bed, folder: Path, number: int) -> _Stack:
         instance = made.start(SERVICE_CORE, f"instance-{port}", sys.executable, "-m", "authsvc", "serve", **ports)
         instance.wait_for(f"http://127.0.0.1:{management}/ready")
         instances.append(instance)
-    nginx = _nginx(made, layout, layout.port)
+    nginx = _nginx(made, layout, layout.port, change)
     (folder / "stream").mkdir()
     port = free_port()
     stream = _nginx(made, Layout(folder / "stream", layout.port, number, Balancer.STREAM), port)
-    return _Stack(layout, instances, nginx, stream, f"http://{HOST}:{port}")
+    return Stack(layout, instances, nginx, stream, f"http://{HOST}:{port}")
 
 
-def _nginx(made: Bed, layout: Layout, port: int) -> Process:
+def _nginx(made: Bed, layout: Layout, port: int, change: Callable[[Path], None] = lambda _: None) -> Process:
     """The stack's nginx, but on this port."""
     write_configuration(layout)
+    change(layout.nginx_dir)
     listen = layout.nginx_dir / "listen.conf"
     listen.write_text(listen.read_text().replace(f"{HOST}:{layout.port} ", f"{HOST}:{port} "))
     command = [str(find_nginx(layout.balancer).path), "-p", str(layout.nginx_dir), "-c", str(layout.nginx_file), "-e", "stderr"]

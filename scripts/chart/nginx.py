@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chart.base import Image, Name, Object, Pods, Port, Resources, Values, resources
+from chart.base import Autoscaling, Image, Name, Object, Pods, Port, Resources, Values, resources
 
 
 class RateLimit(Values):
-    """Requests that one address may send, over all nginx pods together; more are answered 429 (mode http)."""
+    """Requests that one address may send, over all nginx pods together; more are answered 429 (mode http). Each pod lets its part of the most
+    pods through."""
 
     requests_per_second: Annotated[int, Field(ge=0, description="0: no limit.")] = 0
     burst: Annotated[int, Field(ge=0, description="Requests above the rate that are let through at once.")] = 200
@@ -73,7 +74,8 @@ class Nginx(Pods):
             "(AUTH_PROXY_PROTOCOL). Switched in a running release, nothing is answered until both have rolled."
         ),
     ] = False
-    replicas: Annotated[int, Field(ge=1, le=100, description="Pods.")] = 2
+    replicas: Annotated[int, Field(ge=1, le=100, description="Pods, where autoscaling is off.")] = 2
+    autoscaling: Autoscaling = Autoscaling(min_replicas=2, max_replicas=6)
     resources: Annotated[Resources, Field(description="Passing a request on costs about half of what answering it does.")] = resources(
         "100m", "64Mi", "1", "192Mi"
     )

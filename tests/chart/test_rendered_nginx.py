@@ -132,9 +132,26 @@ def test_an_nginx_before_1_27_4_gets_no_line_that_it_does_not_know() -> None:
     ],
 )
 def test_a_limit_is_shared_by_the_pods_of_nginx(limit: dict[str, int], replicas: int, lines: tuple[str, str]) -> None:
-    files = files_of({"nginx": {"replicas": replicas, "rateLimit": limit}})
-    assert lines[0] in files["http.conf"]
-    assert lines[1] in files["listen.conf"]
+    for pods in (
+        {"replicas": replicas, "autoscaling": {"enabled": False}},
+        # Of the most pods: an address is never let through more than the limit, however many there are.
+        {"autoscaling": {"minReplicas": 1, "maxReplicas": replicas}},
+    ):
+        files = files_of({"nginx": {**pods, "rateLimit": limit}})
+        assert lines[0] in files["http.conf"]
+        assert lines[1] in files["listen.conf"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "method"),
+    [
+        ({"replicas": 1, "autoscaling": {"enabled": False}}, "least_conn;"),
+        ({"replicas": 2, "autoscaling": {"enabled": False}}, "random two least_conn;"),
+        ({"replicas": 1, "autoscaling": {"minReplicas": 1}}, "random two least_conn;"),
+    ],
+)
+def test_only_a_balancer_that_stays_alone_balances_by_what_it_sees(pods: dict[str, Any], method: str) -> None:
+    assert files_of({"nginx": pods})["upstream.conf"].splitlines()[0] == method
 
 
 @pytest.fixture(scope="module")

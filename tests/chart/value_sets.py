@@ -6,12 +6,24 @@ from typing import Any
 
 ORACLE = {"url": "oracle://authsvc@db.example:1521/AUTH", "existingSecret": "oracle-login"}
 
+KEDA_TRIGGERS = [
+    {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60", "containerName": "auth"}},
+    {
+        "type": "prometheus",
+        "metadata": {
+            "serverAddress": "http://prometheus.monitoring:9090",
+            "query": 'sum(rate(http_requests_total{namespace="auth", pod=~"auth-auth-service-auth-.*"}[1m]))',
+            "threshold": "4000",
+        },
+    },
+]
+
 VALUE_SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     # One pod of everything and nothing that is optional.
     "minimal": {
         "auth": {"replicas": 1, "autoscaling": {"enabled": False}},
-        "nginx": {"replicas": 1},
+        "nginx": {"replicas": 1, "autoscaling": {"enabled": False}},
         "networkPolicy": {"enabled": False},
         "tuning": {"sysctls": None},
     },
@@ -32,7 +44,8 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
     "keda": {
         "auth": {
             "autoscaling": {"enabled": False},
-            "keda": {"enabled": True, "triggers": [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}]},
+            # Those of the chart's README.
+            "keda": {"enabled": True, "triggers": KEDA_TRIGGERS},
         },
     },
     # Everything that can be on at once, on the embedded store.
@@ -41,6 +54,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "commonLabels": {"team": "platform"},
         "settings": {"AUTH_LOG_LEVEL": "debug"},
         "auth": {
+            "autoscaling": {"requestsPerSecond": 4000, "inFlight": 50},
             "podSpec": {"priorityClassName": "high", "nodeSelector": {"pool": "auth"}},
             "podAnnotations": {"example.com/owner": "platform"},
             "podLabels": {"example.com/tier": "front"},

@@ -39,6 +39,7 @@ server {
 {{- $full := include "auth-service.fullname" . -}}
 {{- $rate := $nginx.rateLimit -}}
 {{- $stream := eq $nginx.mode "stream" -}}
+{{- $most := include "auth-service.mostBalancers" . | int -}}
 main.conf: |
   worker_processes {{ include "auth-service.cores" $nginx.resources.limits.cpu }};
   {{- if $stream }}
@@ -53,7 +54,7 @@ main.conf: |
 upstream.conf: |
   {{- if eq $nginx.discovery "headless" }}
   {{- /* With several balancers least_conn alone would send all of them to the same new pod. */}}
-  {{ ternary "random two least_conn" "least_conn" (gt (int $nginx.replicas) 1) }};
+  {{ ternary "random two least_conn" "least_conn" (gt $most 1) }};
   server {{ $full }}-auth-headless.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:8080 resolve max_fails=3 fail_timeout=2s;
   {{- else }}
   server {{ $full }}-auth.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:8080 max_fails=0;
@@ -67,8 +68,8 @@ upstream.conf: |
   }
   {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  {{- /* Each nginx counts for itself, and knows whole numbers only: of a minute they are fine enough. */}}
-  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div (mul $rate.requestsPerSecond 60) $nginx.replicas) }}r/m;
+  {{- /* Each nginx counts for itself, and knows whole numbers only: of a minute they are fine enough. Of the most pods, so that the sum is never more. */}}
+  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div (mul $rate.requestsPerSecond 60) $most) }}r/m;
   {{- end }}
   {{- if not $stream }}
   {{- include "auth-service.nginxManagement" . | nindent 2 }}
@@ -107,7 +108,7 @@ listen.conf: |
   access_log /dev/stdout json;
   {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  limit_req zone=clients burst={{ div (add $rate.burst $nginx.replicas -1) $nginx.replicas }} nodelay;
+  limit_req zone=clients burst={{ div (add $rate.burst $most -1) $most }} nodelay;
   limit_req_dry_run {{ ternary "on" "off" $rate.dryRun }};
   {{- end }}
   {{- with .Values.basePath }}
