@@ -1,4 +1,4 @@
-"""Objectives: the constants that the alert rules compare with, as rules that Prometheus evaluates; the cost of a request is a baseline's."""
+"""Objectives: the constants that the alert rules compare with, as rules of Prometheus; the cost of a request is a baseline's."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def rules_file(results: Results, name: str) -> str:
     ]
     text = yaml.safe_dump({"groups": [{"name": "auth-service-objectives", "rules": rules}]}, sort_keys=False, width=140)
     return (
-        "# What the rules of rules.yaml compare with: the error budget of 30 days, the objective of the p99, and the CPU that a request took\n"
-        f"# in the baseline {name}. Written by scripts/generate-docs; change the numbers for a service of your own.\n{text}"
+        "# What the rules of rules.yaml compare with: the error budget of 30 days, the objective of the p99, and the CPU that a request "
+        f"took\n# in the baseline {name}. Written by scripts/generate-docs; change the numbers for a service of your own.\n{text}"
     )
 
 
@@ -83,4 +83,3 @@ def values_file(results: Results, name: str) -> str:
     """The same costs as values of the chart."""
     values = {"monitoring": {"baselineCpuMicroseconds": cpu_microseconds(results)}}
     return f"# For helm install -f: the alerts then compare with the baseline {name}.\n{yaml.safe_dump(values, sort_keys=False)}"
-
