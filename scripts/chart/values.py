@@ -60,7 +60,9 @@ class Objectives(Values):
     """What the alerts hold the service to."""
 
     error_budget: Annotated[float, Field(gt=0, lt=1, description="Share of the answers of 30 days that may be 5xx or 429.")] = 0.001
-    p99_seconds: Annotated[float, Field(gt=0, description="What one of a hundred requests may take longer than.")] = 0.05
+    p99_seconds: Annotated[
+        float, Field(gt=0, le=4, description="What one of a hundred requests may take longer than; the longest that is told apart is 4.")
+    ] = 0.05
 
 
 class Monitoring(Values):
@@ -78,10 +80,11 @@ class Monitoring(Values):
     )
     objectives: Objectives = Objectives()
     baseline_cpu_microseconds: Annotated[
-        dict[str, int] | None,
+        dict[str, Annotated[int, Field(ge=1)]] | None,
         Field(
+            json_schema_extra={"propertyNames": {"enum": ["health", "token", "validate", "introspect", "ott", "revoke", "idle"]}},
             description="CPU of an instance for one request of each endpoint, and idle for a second; an alert says when requests cost a "
-            "quarter more. Empty: the baseline that the chart comes with; loadtest/baselines/NAME/monitoring.yaml has your own."
+            "quarter more. Empty: the baseline that the chart comes with; loadtest/baselines/NAME/monitoring.yaml has your own.",
         ),
     ] = {}
 
