@@ -12,9 +12,8 @@ from urllib3.exceptions import HTTPError
 
 from authsvc.commands.cluster import TIMEOUT_SECONDS, Cluster, refusals_told
 from authsvc.errors import OperatorError
-from view.samples import INSTANCE, WRITER, Look, Page, Process, Readiness, read_page
+from view.samples import ANSWER_SECONDS, INSTANCE, WRITER, Look, Page, Process, Readiness, read_page
 
-ANSWER_SECONDS = 2.0
 PODS_AT_ONCE = 16
 _FORBIDDEN = 403
 _OTHERS = ("nginx", "redis")

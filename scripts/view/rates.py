@@ -38,7 +38,7 @@ class Track:
         self._told = page.counters
         now = {series: value + self._before.get(series, 0.0) for series, value in page.counters.items()}
         self._points.append((page.at_seconds, now))
-        while len(self._points) > 2 and page.at_seconds - self._points[1][0] >= WINDOW_SECONDS:
+        while len(self._points) > 1 and page.at_seconds - self._points[1][0] >= WINDOW_SECONDS:
             self._points.popleft()
 
     def growth(self) -> Growth | None:
@@ -82,7 +82,7 @@ def quantile(buckets: Iterable[tuple[float, float]], share: float) -> float | No
     wanted = share * total
     lower, below = 0.0, 0.0
     for upper, cumulated in ordered:
-        if cumulated >= wanted and cumulated > below:
-            return lower if math.isinf(upper) else lower + (upper - lower) * (wanted - below) / (cumulated - below)
+        if cumulated >= wanted:
+            break
         lower, below = upper, cumulated
-    return lower
+    return lower if math.isinf(upper) else lower + (upper - lower) * (wanted - below) / (cumulated - below)

@@ -11,6 +11,8 @@ REQUESTS, BUCKETS = "http_requests_total", "http_request_duration_seconds_bucket
 CPU, ROWS = "process_cpu_seconds_total", "record_writer_rows_total"
 _COUNTERS = {REQUESTS, BUCKETS, CPU, ROWS}
 INSTANCE, WRITER = "auth", "writer"
+ANSWER_SECONDS = 3.0
+"""A process that takes longer is silent. All are asked at once, so a look lasts no longer than that."""
 
 
 class Series(NamedTuple):

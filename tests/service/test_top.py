@@ -101,10 +101,11 @@ def test_wrong_usage() -> None:
 
 
 @contextmanager
-def on_a_terminal(stack: Stack, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], list[bytes]]]:
+def on_a_terminal(*words: str, **settings: str) -> Iterator[tuple[subprocess.Popen[bytes], list[bytes]]]:
     """The process, and what it has written to its terminal so far; killed at the end if it has not ended by itself."""
     ours, its = pty.openpty()
-    top = subprocess.Popen(command(stack.layout.run_dir, *words), env=environ(TERM="xterm", LINES="40"), stdin=its, stdout=its, stderr=its)
+    command = [sys.executable, "-m", "view", "--interval-seconds", "0.2", *words]
+    top = subprocess.Popen(command, env=environ(TERM="xterm", LINES="40", **settings), stdin=its, stdout=its, stderr=its)
     os.close(its)
     written: list[bytes] = []
 
@@ -129,7 +130,7 @@ def on_a_terminal(stack: Stack, *words: str) -> Iterator[tuple[subprocess.Popen[
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_looks_again_and_again_and_ends_quietly(stack: Stack, stack_state: StackState, number: int) -> None:
-    with on_a_terminal(stack, "--interval-seconds", "0.2") as (top, written):
+    with on_a_terminal("--run-dir", str(stack.layout.run_dir)) as (top, written):
         wait_until(lambda: b"".join(written).count(b"rates and times of") >= 3, "three looks", 30)
         assert b"no rates yet" in b"".join(written)
         os.kill(top.pid, number)
