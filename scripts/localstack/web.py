@@ -19,6 +19,12 @@ def is_healthy(base_url: str) -> bool:
     return _status(base_url, "GET", "/health") == 200
 
 
+def metrics(management_url: str, timeout_seconds: float) -> str:
+    """What `/metrics` answers; `` if it does not within that time."""
+    status, body = _ask(management_url, "GET", "/metrics", timeout_seconds=timeout_seconds)
+    return body.decode("utf-8", "replace") if status == 200 else ""
+
+
 def accepts_client(base_url: str, client_id: str, client_secret: str) -> bool:
     """Whether the client may authenticate; asks about a token that is none, which changes nothing."""
     credentials = b64encode(f"{client_id}:{client_secret}".encode()).decode()
@@ -28,12 +34,25 @@ def accepts_client(base_url: str, client_id: str, client_secret: str) -> bool:
 
 def _status(url: str, method: str, path: str, body: str | None = None, headers: dict[str, str] | None = None) -> int:
     """The status of the answer, or 0 if there was none."""
+    return _ask(url, method, path, body, headers)[0]
+
+
+def _ask(
+    url: str,
+    method: str,
+    path: str,
+    body: str | None = None,
+    headers: dict[str, str] | None = None,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> tuple[int, bytes]:
+    """Status and body of the answer, or 0 and nothing if there was none."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_seconds)
     try:
         connection.request(method, path, body, headers or {})
-        return connection.getresponse().status
+        answer = connection.getresponse()
+        return answer.status, answer.read()
     except (OSError, http.client.HTTPException):
-        return 0
+        return 0, b""
     finally:
         connection.close()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from secrets import token_hex
 from typing import Any
 
 import pytest
 from release import Release
 
+from localstack.layout import ROOT
 from servers import wait_until
 
 pytestmark = [
@@ -65,6 +68,23 @@ def test_rolling_restarts_under_load(release: Release, client: tuple[str, str]) 
             release.kubectl("rollout", "restart", f"deployment/auth-auth-service-{component}")
             release.rolled("deployment", component)
     assert_none_failed(result)
+
+
+def test_top_shows_the_release_under_load(release: Release, client: tuple[str, str]) -> None:
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("scripts", "service"))
+    command = [sys.executable, "-m", "view", "-n", release.name, "--once", "--interval-seconds", "5"]
+    with release.load(*client) as result:
+        wait_until(lambda: _answered_in_all(release) > 0, "it has begun", 60)
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True, timeout=120)
+    assert_none_failed(result)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert "Redis up, auth 4/4, nginx 2/2, redis 1/1, writer 1/1, 5xx 0 %, 429 0 %" in " ".join(done.stdout.splitlines())
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+    assert float(rows["token"][0].replace(",", "")) > 0
+    for name in release.names("auth"):
+        assert (float(rows[name][0].replace(",", "")) > 0, rows[name][3:]) == (True, ["up"])
+    [writer] = release.names("writer")
+    assert rows[writer][3:] == ["up"]
 
 
 def test_pods_that_are_deleted_under_load(release: Release, client: tuple[str, str]) -> None:

@@ -38,8 +38,6 @@ def at_cluster(namespace: str | None) -> Iterator[Cluster]:
     The client is big and no other command needs it, so it is imported here and nowhere at the start.
     """
     from kubernetes import client
-    from kubernetes.client.exceptions import ApiException
-    from urllib3.exceptions import HTTPError
 
     configuration = client.Configuration()
     configuration.retries = False
@@ -51,14 +49,26 @@ def at_cluster(namespace: str | None) -> Iterator[Cluster]:
         raise OperatorError(f"There is no cluster: run in a pod with its service account's token, or set KUBECONFIG ({reason}).") from error
     if not (namespace or own):
         raise OperatorError("There is no namespace: the context of KUBECONFIG names none, so give --namespace NAME.")
+    with client.ApiClient(configuration) as connection:
+        connection.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _tls()
+        cluster = Cluster(client.CoreV1Api(connection), namespace or own)
+        with refusals_told(cluster):
+            yield cluster
+
+
+@contextmanager
+def refusals_told(cluster: Cluster) -> Iterator[None]:
+    """Whatever goes wrong with the cluster meanwhile is an OperatorError: for who goes on after one, which ends `at_cluster`."""
+    from kubernetes.client.exceptions import ApiException
+    from urllib3.exceptions import HTTPError
+
     try:
-        with client.ApiClient(configuration) as connection:
-            connection.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _tls()
-            yield Cluster(client.CoreV1Api(connection), namespace or own)
+        yield
     except ApiException as error:
         raise OperatorError(_sentence(error)) from error
     except HTTPError as error:
-        raise OperatorError(f"The cluster at {configuration.host} does not answer: {str(error).rstrip('.')}.") from error
+        host = cluster.api.api_client.configuration.host
+        raise OperatorError(f"The cluster at {host} does not answer: {str(error).rstrip('.')}.") from error
 
 
 def _tls() -> ssl.SSLContext:

@@ -1,0 +1,1 @@
+"""What `scripts/top` shows: one service at a glance, from the metrics of its processes."""
