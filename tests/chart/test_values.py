@@ -40,6 +40,9 @@ CHANGED: dict[str, Any] = {
     "trustedProxies": ["10.77.0.0/16"],
     "loadBalancerSourceRanges": ["10.77.0.0/16"],
     "serverSnippet": "add_header X-Changed 1;",
+    "errorBudget": 0.01,
+    "p99Seconds": 0.1,
+    "baselineCpuMicroseconds": {"token": 77},
     # By themselves these only enter sums.
     "workers": 2,
     "maxClients": 16,
