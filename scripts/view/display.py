@@ -57,7 +57,8 @@ def _endpoints(rows: list[EndpointFigures]) -> Table:
 
 
 def _processes(rows: list[ProcessFigures]) -> Table:
-    table = _table("process", "requests/s", "in flight", "cores", "Redis")
+    # Names of pods are long: what is beside them is narrow.
+    table = _table("process", "req/s", "in flight", "cores", "Redis", gap=1)
     table.add_column("")
     for row in rows:
         redis = Text("-") if row.redis_up is None else Text("up") if row.redis_up else Text("down", "red")
@@ -80,8 +81,8 @@ def _shared(shared: Shared) -> Table:
     return table
 
 
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+def _table(first: str, *others: str, gap: int = 2) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     table.add_column(first, overflow="fold")
     for other in others:
         table.add_column(other, justify="right", no_wrap=True)
@@ -95,8 +96,8 @@ def _rate(value: float | None) -> str:
     return "<0.1" if 0 < value < _SMALLEST_SHOWN else f"{value:,.1f}"
 
 
-def _bad(value: float) -> Text:
-    return Text(_rate(value), "red" if value > 0 else "")
+def _bad(value: float | None) -> Text:
+    return Text(_rate(value), "red" if value else "")
 
 
 def _count(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,15 +23,15 @@ class Fact(NamedTuple):
 
 
 class EndpointFigures(NamedTuple):
-    """Answers a second, and times in seconds. `refused` counts 4xx but for 429, which is `shed`."""
+    """Answers a second, and times in seconds. `refused` counts 4xx but for 429, which is `shed`. None while nothing is known."""
 
     name: str
-    requests: float
-    p50_seconds: float | None
-    p99_seconds: float | None
-    refused: float
-    shed: float
-    failed: float
+    requests: float | None = None
+    p50_seconds: float | None = None
+    p99_seconds: float | None = None
+    refused: float | None = None
+    shed: float | None = None
+    failed: float | None = None
 
 
 class ProcessFigures(NamedTuple):
@@ -81,7 +81,7 @@ def figures(look: Look, growths: Mapping[str, Growth]) -> Figures:
     return Figures(
         place=look.place,
         seconds=max((growth.seconds for growth in growths.values()), default=None),
-        facts=_facts(look, endpoints[-1] if growths else None, shared),
+        facts=_facts(look, endpoints[-1], shared),
         endpoints=endpoints,
         # Who is silent comes first: a long list may be cut off at the terminal's end.
         processes=[
@@ -91,8 +91,11 @@ def figures(look: Look, growths: Mapping[str, Growth]) -> Figures:
     )
 
 
-def _endpoints(growths: Iterable[Growth]) -> list[EndpointFigures]:
+def _endpoints(growths: Collection[Growth]) -> list[EndpointFigures]:
     """One for each endpoint, then one for all of them."""
+    names = (*ENDPOINTS, "all")
+    if not growths:
+        return [EndpointFigures(name) for name in names]
     answers: defaultdict[tuple[str, str], float] = defaultdict(float)
     buckets: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
     for growth in growths:
@@ -110,7 +113,7 @@ def _endpoints(growths: Iterable[Growth]) -> list[EndpointFigures]:
             quantile(buckets[name].items(), 0.99),
             *(answers[name, kind] for kind in ("refused", "shed", "failed")),
         )
-        for name in (*ENDPOINTS, "all")
+        for name in names
     ]
 
 
@@ -170,14 +173,14 @@ def _shared(processes: Iterable[Process], growths: Mapping[str, Growth]) -> Shar
     )
 
 
-def _facts(look: Look, all_endpoints: EndpointFigures | None, shared: Shared) -> list[Fact]:
+def _facts(look: Look, every: EndpointFigures, shared: Shared) -> list[Fact]:
     facts = [_redis(look.processes), *(_ready(name, readiness) for name, readiness in look.readiness.items())]
     silent = sum(process.page is None for process in look.processes)
     if silent:
         facts.append(Fact(f"{silent} silent", False))
-    if all_endpoints is not None:
-        for what, rate in (("5xx", all_endpoints.failed), ("429", all_endpoints.shed)):
-            facts.append(Fact(f"{what} {_percent(rate, all_endpoints.requests)}", rate == 0))
+    for what, rate in (("5xx", every.failed), ("429", every.shed)):
+        if rate is not None:
+            facts.append(Fact(f"{what} {_percent(rate, every.requests or 0)}", rate == 0))
     age = shared.backlog_age_seconds
     facts.append(Fact("backlog unknown" if age is None else f"backlog {age:,.1f} s", age is not None and age <= BACKLOG_OLD_SECONDS))
     if shared.backlog_limit_entries and (shared.backlog_entries or 0) >= shared.backlog_limit_entries:

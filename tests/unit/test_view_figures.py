@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -148,6 +149,7 @@ def test_processes_that_should_be_there() -> None:
     text = text_of(found, 80)
     assert "CrashLoopBackOff" in text
     assert "no rates yet" in text
+    assert re.search(r"^token( +-){6}$", text, re.MULTILINE)
 
 
 def test_nobody_tells_anything() -> None:
