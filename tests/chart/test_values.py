@@ -41,6 +41,7 @@ CHANGED: dict[str, Any] = {
     "loadBalancerSourceRanges": ["10.77.0.0/16"],
     "serverSnippet": "add_header X-Changed 1;",
     # By themselves these only enter sums.
+    "burst": 1000,
     "workers": 2,
     "maxClients": 16,
     "accessTtlSeconds": 10**6,
