@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -47,7 +47,7 @@ def measure(folder: Path, console: Console) -> dict[str, object]:
             log = balanced.layout.nginx_dir / "bytes.log"
             idle = _idle(client)
             work = _work(made, balanced)
-            rows = [_measured(name, work[name], balanced, client, log, idle) for name in track(work, "Asking", console=console)]
+            rows = [_measured(name, work[name](), balanced, client, log, idle) for name in track(work, "Asking", console=console)]
     found: dict[str, object] = {"command": shlex.join(("scripts/bench", *sys.argv[1:])), "rows": rows, "disk": _disk(folder)}
     _print(found, console)
     return found
@@ -66,24 +66,27 @@ def _count_bytes(folder: Path) -> None:
     (folder / "listen.conf").write_text("\n".join([*kept, f"access_log {folder / 'bytes.log'} bytes;"]) + "\n")
 
 
-def _work(made: Bed, balanced: Stack) -> dict[str, list[bytes]]:
-    """The requests of each endpoint, each with an id of its own; what ends a token has one each."""
+def _work(made: Bed, balanced: Stack) -> dict[str, Callable[[], list[bytes]]]:
+    """The requests of each endpoint, each with an id of its own, made when they are needed: a one-time token lives for two minutes."""
     number = RATE * (SECONDS + 1) + CONNECTIONS
     client, url = {"authorization": made.authorization}, balanced.layout.base_url
-    kept, ended, once = made.tokens(TOKENS // 10, url), made.tokens(number, url), made.tokens(number, url, "/ott")
 
-    def each(path: str, tokens: Sequence[str] | None = None, **more: str) -> list[bytes]:
-        forms = [{"grant_type": "client_credentials"}] * number if tokens is None else [{"token": token} for token in tokens]
-        return [request("POST", path, id_number=index, **more, **form) for index, form in enumerate(forms)]
+    def issues(path: str) -> list[bytes]:
+        return [request("POST", path, id_number=index, grant_type="client_credentials", **client) for index in range(number)]
+
+    def of_tokens(path: str, count: int, issued_by: str = "/token", **more: str) -> list[bytes]:
+        tokens = made.tokens(count, url, issued_by)
+        return [request("POST", path, id_number=index, token=token, **more) for index, token in enumerate(tokens)]
 
     return {
-        "validate": each("/validate", kept),
-        "token": each("/token", **client),
-        "ott": each("/ott", **client),
-        "use": each("/validate", once),
-        "revoke": each("/revoke", ended, **client),
-        "introspect": each("/introspect", kept, **client),
-        "health": [request("GET", "/health", id_number=0)],
+        "validate": lambda: of_tokens("/validate", TOKENS // 10),
+        "token": lambda: issues("/token"),
+        "ott": lambda: issues("/ott"),
+        # What ends a token needs one for each request.
+        "use": lambda: of_tokens("/validate", number, "/ott"),
+        "revoke": lambda: of_tokens("/revoke", number, **client),
+        "introspect": lambda: of_tokens("/introspect", TOKENS // 10, **client),
+        "health": lambda: [request("GET", "/health", id_number=0)],
     }
 
 
@@ -115,8 +118,8 @@ def _idle(client: redis.Redis) -> dict[str, float]:
 def _measured(
     name: str, requests: list[bytes], balanced: Stack, client: redis.Redis, log: Path, idle: dict[str, float]
 ) -> dict[str, object]:
-    seen = len(log.read_text().splitlines())
     before = _settled(client)
+    seen = len(log.read_text().splitlines())
     timed = uvloop.run(ask_at(RATE, balanced.layout.port, requests, CONNECTIONS, SECONDS))
     after = _settled(client)
     if timed.wrong:

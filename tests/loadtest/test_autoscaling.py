@@ -192,8 +192,8 @@ def test_without_the_adapter_it_grows_by_cpu_and_takes_nothing_away() -> None:
     assert by_cpu[-1].replicas == CHART.least
 
 
-def test_a_metric_of_the_pods_is_a_mean_over_its_window_and_not_of_their_start() -> None:
-    """The new pods have no requests before nginx knows them, and that they have none is a sample: of the mean, it is true."""
+def test_a_metric_of_the_pods_is_a_mean_over_its_window() -> None:
+    """So it follows a step by and by, and is right when the window is over."""
     clocks = Clocks(start=10, found=20, window=60)
     load = read_load("0:0.4,60:3.2")
     moments = simulate(WITH_RPS._replace(metrics=(RPS,)), PODS._replace(per_core={RPS.name: 10_000}), load, 600, clocks=clocks)
