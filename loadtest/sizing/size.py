@@ -70,10 +70,15 @@ class Sizing:
     bottleneck: str = ""
 
 
+def cores_in_use(rates: Mapping[str, float], costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Of each component, for requests a second of each endpoint."""
+    return {name: sum(rate * getattr(costs[endpoint], name) / 1e6 for endpoint, rate in rates.items() if rate) for name in COMPONENTS}
+
+
 def size(demand: Demand, costs: Mapping[str, Cost]) -> Sizing:
     """Size a release for a demand."""
     rates = demand.rates()
-    cores = {name: sum(rate * getattr(costs[endpoint], name) / 1e6 for endpoint, rate in rates.items()) for name in COMPONENTS}
+    cores = cores_in_use(rates, costs)
     made, events = demand.token + demand.ott, demand.token + 2 * demand.ott + demand.revoke
     found = Sizing()
 
