@@ -20,7 +20,7 @@ from authsvc.commands.cluster import Cluster, at_cluster
 from authsvc.errors import OperatorError
 from localstack.layout import ROOT
 from outcome.command import run_command
-from outcome.plan import EndpointName, plan_fault
+from outcome.plan import plan_fault
 from outcome.run import RunError
 from scaling import measure, page
 from scaling.load import Load
@@ -49,7 +49,7 @@ def scale_test(
     ] = f"docker.io/library/auth-service-load:{__version__}",
     rounds: Annotated[int, typer.Option(min=1, help="Over all numbers of pods; each takes some fifteen minutes.")] = _PLAN.rounds,
     seconds: Annotated[int, typer.Option(min=8, help="Of a row, warm-up included.")] = _PLAN.seconds,
-    endpoints: Annotated[list[EndpointName], typer.Option("--only", help="Measure this endpoint alone; may be given again.")] = [],  # noqa: B006 - typer's form
+    endpoints: Annotated[list[str], typer.Option("--only", help="Measure this endpoint alone; may be given again.")] = [],  # noqa: B006 - typer's form
     users: Annotated[int, typer.Option(min=1, help="Users that ask at once.")] = _PLAN.users,
     auth_millicores: Annotated[int, typer.Option(min=10, help="Limit of each pod of auth.")] = _PLAN.auth_millicores,
     step_seconds: Annotated[int, typer.Option(min=10, help="Length of the load while pods come and go.")] = _PLAN.step_seconds,
@@ -62,14 +62,16 @@ def scale_test(
 ) -> None:
     """Measure how the rate grows with pods. Cut off, it goes on where it stopped. Exit 1 where an answer was wrong."""
     try:
-        plan = ScalePlan(
-            rounds=rounds,
-            seconds=seconds,
-            endpoints=tuple(endpoints) or _PLAN.endpoints,
-            users=users,
-            auth_millicores=auth_millicores,
-            step_seconds=step_seconds,
-            autoscaled_seconds=autoscaled_seconds,
+        plan = ScalePlan.model_validate(
+            {
+                "rounds": rounds,
+                "seconds": seconds,
+                "endpoints": endpoints or _PLAN.endpoints,
+                "users": users,
+                "auth_millicores": auth_millicores,
+                "step_seconds": step_seconds,
+                "autoscaled_seconds": autoscaled_seconds,
+            }
         )
     except ValidationError as error:
         raise RunError(plan_fault(error)) from error
@@ -78,8 +80,12 @@ def scale_test(
         kept.unlink(missing_ok=True)
     record = open_record(kept, plan, datetime.now(UTC))
     if not is_whole(record):
-        with at_cluster(namespace) as cluster, _released(cluster, plan, helm.image(image)) as release:
-            complete(record, kept, cluster, release, helm.image(load_image))
+        try:
+            with at_cluster(namespace) as cluster, _released(cluster, plan, helm.image(image)) as release:
+                complete(record, kept, cluster, release, helm.image(load_image))
+        except KeyboardInterrupt:
+            console.print("\nCut off, and the namespace is gone; the same command goes on where it stopped.")
+            raise typer.Exit(130) from None
     for name, text in page.files(record).items():
         (folder / name).write_text(text, encoding="utf-8")
     console.print(f"Record and page: {folder}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,32 +15,27 @@ USED = "container_cpu_usage_seconds_total"
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
 
 
-class Counters:
-    """Looked at again and again: a kubelet shows its last count only, and makes a new one every ten seconds or so."""
+class Counts:
+    """Of one namespace's pods. A kubelet shows its last count only, and makes a new one every ten seconds or so: look again and again."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self._cluster = cluster
-        self._counts: defaultdict[tuple[str, str], dict[float, float]] = defaultdict(dict)
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._used: defaultdict[tuple[str, str], dict[float, float]] = defaultdict(dict)
         """By pod and container: CPU seconds at a moment of the kubelet's clock."""
         self._component: dict[str, str] = {}
 
-    def look(self) -> None:
-        """Note what is new. Needs the right to get nodes/proxy."""
-        pods = listed(self._cluster.api.list_namespaced_pod, self._cluster.namespace)
+    def note_pods(self, pods: Iterable[dict[str, Any]]) -> None:
+        """Objects of the API."""
         self._component |= {pod["metadata"]["name"]: component_of(pod) for pod in pods}
-        for node in sorted({pod["spec"]["nodeName"] for pod in pods if "nodeName" in pod["spec"]}):
-            answer: Any = self._cluster.api.connect_get_node_proxy_with_path(node, "metrics/cadvisor", _preload_content=False)
-            self.read(answer.data.decode())
 
     def read(self, text: str) -> None:
-        """Note the counts of a kubelet's page of metrics."""
-        namespace = self._cluster.namespace
-        lines = [line for line in text.splitlines() if line.startswith(USED) and f'namespace="{namespace}"' in line]
+        """Note what is new on a kubelet's page of metrics."""
+        lines = [line for line in text.splitlines() if line.startswith(USED) and f'namespace="{self._namespace}"' in line]
         for family in text_string_to_metric_families("\n".join([f"# TYPE {USED} counter", *lines, ""])):
             for sample in family.samples:
                 # A pod's own sum has no container's name.
                 if sample.labels.get("container") and sample.timestamp is not None:
-                    self._counts[sample.labels["pod"], sample.labels["container"]][float(sample.timestamp)] = sample.value
+                    self._used[sample.labels["pod"], sample.labels["container"]][float(sample.timestamp)] = sample.value
 
     def cores(self, began: float, ended: float) -> dict[str, float]:
         """Mean use by component between two moments; a component of which a pod has fewer than two counts there is left out."""
@@ -55,11 +51,20 @@ class Counters:
     def _cores_of(self, pod: str, began: float, ended: float) -> float | None:
         spans = [
             [(at, used) for at, used in sorted(counts.items()) if began <= at <= ended]
-            for (name, _), counts in self._counts.items()
+            for (name, _), counts in self._used.items()
             if name == pod
         ]
         known = [(span[0], span[-1]) for span in spans if len(span) > 1]
         return sum((last[1] - first[1]) / (last[0] - first[0]) for first, last in known) if known else None
+
+
+def look(cluster: Cluster, counts: Counts) -> None:
+    """At every kubelet that has a pod of the namespace. Needs the right to get nodes/proxy."""
+    pods = listed(cluster.api.list_namespaced_pod, cluster.namespace)
+    counts.note_pods(pods)
+    for node in sorted({pod["spec"]["nodeName"] for pod in pods if "nodeName" in pod["spec"]}):
+        answer: Any = cluster.api.connect_get_node_proxy_with_path(node, "metrics/cadvisor", _preload_content=False)
+        counts.read(answer.data.decode())
 
 
 def component_of(pod: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from authsvc.commands.cluster import Cluster
 from outcome.run import Point, Run, RunError
-from scaling.counters import Counters
+from scaling.counters import Counts, look
 from scaling.load import Load
 from scaling.plan import COMPONENTS, STEPS, Key, ScalePlan
 from scaling.record import Row, Step, Timeline
@@ -22,19 +22,19 @@ SERVICE = ("auth", "nginx", "redis")
 
 def idle(cluster: Cluster) -> dict[str, float]:
     """Cores in use while nobody asks, by component."""
-    counters, began = Counters(cluster), time.time()
+    counts, began = Counts(cluster.namespace), time.time()
     while time.time() < began + IDLE_SECONDS:
-        counters.look()
+        look(cluster, counts)
         time.sleep(1.0)
-    return {name: cores for name, cores in counters.cores(began - IDLE_SECONDS, time.time()).items() if name in SERVICE}
+    return {name: cores for name, cores in counts.cores(began - IDLE_SECONDS, time.time()).items() if name in SERVICE}
 
 
 def row(cluster: Cluster, load: Load, release: Release, plan: ScalePlan, key: Key) -> Row:
     """One row; the release has its pods already, each held to its limit."""
-    counters = Counters(cluster)
-    run = load.run(plan.saturating(key.endpoint), lambda state: counters.look())
+    counts = Counts(cluster.namespace)
+    run = load.run(plan.saturating(key.endpoint), lambda state: look(cluster, counts))
     began = run.started.timestamp()
-    cores = counters.cores(began + plan.warm_up_seconds, began + plan.seconds)
+    cores = counts.cores(began + plan.warm_up_seconds, began + plan.seconds)
     return Row(
         round=key.round,
         pods=key.pods,
