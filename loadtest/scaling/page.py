@@ -75,11 +75,12 @@ Efficiency is the rate of n pods over n times that of one. With {most} pods: {";
 def _rates(record: Record, found: Mapping[str, Mapping[int, Cell]]) -> str:
     pods = record.plan.pods
     heads = [f"{number} pod{'s' if number > 1 else ''}" for number in pods]
+    counts = ", ".join(str(number) for number in pods)
     efficiencies = [f"efficiency at {number}" for number in pods[1:]]
     lines = [
         "![Rate by pods, in rates of one pod](scaling.svg)",
         "",
-        f"| requests/s | {' | '.join([*heads, *efficiencies, 'p99 ms'])} |",
+        f"| requests/s | {' | '.join([*heads, *efficiencies, f'p99 ms at {counts}'])} |",
         f"|---|{'---:|' * (len(heads) + len(efficiencies) + 1)}",
     ]
     for endpoint, by_pods in found.items():

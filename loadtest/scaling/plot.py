@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from outcome import scale
 
 WIDTH, HEIGHT = 760, 300
 LEFT, RIGHT, TOP, BOTTOM = 56, 110, 34, 30
-COLOURS = ("#0072b2", "#d55e00", "#009270", "#b65390", "#8a6d00", "#3b3f8f", "#5a6570")
+COLOURS = ("#0072b2", "#d55e00", "#009270", "#b65390", "#8a6d00", "#3b3f8f", "#b00020")
+GREY = "#5a6570"
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#3f4850}.title{font-weight:600;font-size:13px;fill:#1d2329}"
     "line{stroke:#d9dee3}path{fill:none;stroke-width:1.75;stroke-linejoin:round}.dashed{stroke-dasharray:6 4}"
@@ -59,22 +60,24 @@ def _panel(panel: Panel) -> str:
     def y(value: float) -> float:
         return round(bottom - value / axis[-1] * (bottom - TOP), 1)
 
-    parts = [f'<text class="title" x="{LEFT}" y="16">{escape(panel.title)}</text>']
+    parts = [f'<text class="title" x="{LEFT}" y="18">{escape(panel.title)}</text>']
     for tick in axis:
         parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y(tick)}" y2="{y(tick)}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:,g}</text>')
     below = f'y="{bottom + 18}" text-anchor="middle"'
     parts += [f'<text x="{x(tick)}" {below}>{tick:g} {escape(panel.unit)}</text>' for tick in panel.ticks]
-    taken: list[float] = []
-    for number, curve in enumerate(panel.curves):
-        colour = COLOURS[number % len(COLOURS)]
+    names: list[tuple[float, str, str]] = []
+    for curve, colour in zip(panel.curves, _colours(panel.curves), strict=True):
         known = [(x(at), y(value)) for at, value in zip(panel.at, curve.values, strict=True) if value is not None]
-        if not known:
-            continue
-        look = ' class="dashed"' if curve.is_dashed else ""
-        parts.append(f'<path{look} stroke="{colour}" d="{_path(known, curve.has_steps)}"/>')
-        taken.append(_free(known[-1][1] + 4, taken))
-        parts.append(f'<text x="{right + 6}" y="{taken[-1]}" style="fill:{colour}">{escape(curve.name)}</text>')
+        if known:
+            look = ' class="dashed"' if curve.is_dashed else ""
+            parts.append(f'<path{look} stroke="{colour}" d="{_path(known, curve.has_steps)}"/>')
+            names.append((known[-1][1], colour, curve.name))
+    place = 0.0
+    for end, colour, name in sorted(names):
+        # Where lines end close to each other, their names stand below each other in the lines' order.
+        place = max(end + 4, place + 14)
+        parts.append(f'<text x="{right + 6}" y="{place:.1f}" style="fill:{colour}">{escape(name)}</text>')
     return "".join(parts)
 
 
@@ -83,11 +86,9 @@ def _path(points: Sequence[tuple[float, float]], has_steps: bool) -> str:
     return f"M{first[0]} {first[1]}" + "".join(f"H{x}V{y}" if has_steps else f"L{x} {y}" for x, y in rest)
 
 
-def _free(wanted: float, taken: Sequence[float]) -> float:
-    """The place nearest to the wanted one where a name covers no other."""
-    away = 0.0
-    while True:
-        for place in (wanted - away, wanted + away):
-            if all(abs(place - other) >= 13 for other in taken):
-                return round(place, 1)
-        away += 1.0
+def _colours(curves: Sequence[Curve]) -> Iterator[str]:
+    """A dashed line is grey, the others take the colours in turn."""
+    taken = 0
+    for curve in curves:
+        yield GREY if curve.is_dashed else COLOURS[taken % len(COLOURS)]
+        taken += not curve.is_dashed
