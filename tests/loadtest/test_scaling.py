@@ -240,7 +240,7 @@ def test_the_kept_record_is_good_and_its_page_as_it_would_be_written() -> None:
     ("words", "code", "sentence"),
     [
         (("--seconds", "8", "--namespace", "UP"), 2, "no name for a namespace"),
-        (("--seconds", "nine"), 2, "nine"),
+        (("--seconds", "nine"), 2, "--seconds"),
         (("--only", "nothing"), 1, "The plan cannot be: Input should be "),
         (("--folder", "{folder}"), 1, "record.json is no record of a scale test"),
     ],
