@@ -58,6 +58,7 @@ def scale_test(
     ] = _PLAN.autoscaled_seconds,
     folder: Annotated[Path, typer.Option(help="Where the record is kept.")] = ROOT / ".run" / "scaling",
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew, whatever the folder has.")] = False,
+    note: Annotated[str, typer.Option(help="A sentence for the page: what else went on, say.")] = "",
     publish: Annotated[bool, typer.Option("--publish", help="Write docs/scaling.json, its page and plots, too.")] = False,
 ) -> None:
     """Measure how the rate grows with pods. Cut off, it goes on where it stopped. Exit 1 where an answer was wrong."""
@@ -79,6 +80,7 @@ def scale_test(
     if fresh:
         kept.unlink(missing_ok=True)
     record = open_record(kept, plan, datetime.now(UTC))
+    record.note = note or record.note
     if not is_whole(record):
         try:
             with at_cluster(namespace) as cluster, _released(cluster, plan, helm.image(image)) as release:

@@ -69,7 +69,7 @@ def look(cluster: Cluster, counts: Counts) -> None:
 def _page(cluster: Cluster, node: str) -> str:
     # The client's own method for it writes the slash as %2F, which the kubelet does not know.
     api: Any = cluster.api.api_client
-    asked = api.param_serialize("GET", f"/api/v1/nodes/{node}/proxy/metrics/cadvisor", auth_settings=["BearerToken"])
+    asked = api.param_serialize("GET", f"/api/v1/nodes/{node}/proxy/metrics/resource", auth_settings=["BearerToken"])
     answer = api.call_api(*asked)
     answer.read()
     return str(api.response_deserialize(answer, {"200": "str"}).data)

@@ -67,7 +67,7 @@ def _cell(rows: Sequence[Row], pods: int, single: float) -> Cell:
         cost_us=_middles([{name: cores / row.rate * 1e6 for name, cores in row.cores.items()} for row in rows if row.rate]),
         used=used,
         bottleneck=bottleneck(used),
-        wrong=sum(row.wrong for row in rows),
+        wrong=sum(row.wrong_count for row in rows),
     )
 
 

@@ -44,8 +44,8 @@ class Load:
         try:
             helm.install(swarm.release_name, self._cluster.namespace, self._values(plan))
             state = self._follow(swarm, plan, meanwhile)
-            # What is kept while a run goes on is behind; the last word is kept at its end.
-            run = Run.model_validate_json(swarm.files()["run.json"]) if state.phase == "complete" else None
+            # What is kept while a run goes on is behind; the last word is kept at its end. `missed`: there were wrong answers.
+            run = Run.model_validate_json(swarm.files()["run.json"]) if state.phase in ("complete", "missed") else None
             if run is None or run.end != "complete" or run.generator.lost:
                 raise RunError(f"The load on {plan.endpoint} was cut off: {state.reason or state.phase}. {swarm.last_words()}".rstrip())
             return run
@@ -71,5 +71,5 @@ class Load:
             "plan": {to_camel(field): value for field, value in given.model_dump().items()},
             "workers": 1,
             "workerResources": {"requests": {"cpu": "300m", "memory": "128Mi"}, "limits": {"cpu": cpu, "memory": "256Mi"}},
-            "leaderResources": {"requests": {"cpu": "20m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
+            "leaderResources": {"requests": {"cpu": "200m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -41,7 +42,7 @@ def row(cluster: Cluster, load: Load, release: Release, plan: ScalePlan, key: Ke
         endpoint=key.endpoint,
         seconds=run.seconds,
         answers={name: each.right for name, each in run.endpoints.items()},
-        wrong=run.wrong_count,
+        wrong=dict(sum((Counter(each.wrong) for each in run.endpoints.values()), Counter[str]())),
         p50_ms=run.percentile_ms(0.5),
         p99_ms=run.percentile_ms(0.99),
         cores={name: cores[name] for name in COMPONENTS if name in cores},

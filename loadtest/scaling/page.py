@@ -54,15 +54,16 @@ def _head(record: Record, found: Mapping[str, Mapping[int, Cell]], most: int) ->
         if cell is not None:
             reached = "reached" if cell.efficiency >= wanted else "missed"
             said.append(f"{endpoint} {cell.efficiency:.2f} (to reach: {wanted:.2f}, {reached})")
-    wrong = sum(row.wrong for row in record.rows) + sum(step.wrong for step in record.steps)
+    wrong = sum(row.wrong_count for row in record.rows) + sum(step.wrong for step in record.steps)
     wrong += sum(record.autoscaled.wrong) if record.autoscaled else 0
     counts = ", ".join(str(each) for each in plan.pods)
     place = ", ".join(f"{key} {value}" for key, value in record.environment.items())
     limits = f"nginx ({plan.nginx_millicores}), Redis ({plan.redis_millicores}) and the generator ({plan.generator_millicores})"
+    note = f"\n**{record.note}**\n" if record.note else ""
     return f"""# Scaling
 
 Written by `scripts/scale-test --publish` from its record of {record.started:%Y-%m-%d}: change nothing here.
-
+{note}
 One release in a cluster ({place}) with {counts} pods of auth. Each pod may use {plan.auth_millicores} millicores: so little
 that {most} pods, {limits} fit the node together and auth is what gives out.
 {plan.users} users ask again as soon as they were answered, for {plan.seconds} s of which {plan.warm_up_seconds} are not counted;

@@ -27,7 +27,8 @@ class Row(_Kept):
     """Counted."""
     answers: dict[str, int]
     """Right ones, by what was asked: a plan asks for a token before it can revoke it."""
-    wrong: int
+    wrong: dict[str, int] = {}
+    """By what was wrong with them."""
     p50_ms: float | None = None
     p99_ms: float | None = None
     cores: dict[str, float]
@@ -39,6 +40,11 @@ class Row(_Kept):
     def key(self) -> Key:
         """What it is a row of."""
         return Key(self.round, self.pods, self.endpoint)
+
+    @property
+    def wrong_count(self) -> int:
+        """Of all kinds."""
+        return sum(self.wrong.values())
 
     @property
     def rate(self) -> float:
@@ -78,6 +84,8 @@ class Record(_Kept):
     plan: ScalePlan
     started: datetime
     environment: dict[str, str | int | float] = {}
+    note: str = ""
+    """What a reader should know of the place and the time, for the page."""
     idle: dict[str, float] = {}
     """Cores in use while nobody asks; of auth, nginx and redis for one pod."""
     rows: list[Row] = []
@@ -92,10 +100,14 @@ class Record(_Kept):
     def faults(self) -> list[str]:
         """Why this record is no result to show, each in one sentence."""
         found = [f"{len(self.missing())} rows are missing."] if self.missing() else []
-        found += [f"{row.endpoint}, {row.pods} pods: {row.wrong} wrong answers." for row in self.rows if row.wrong]
+        found += [f"{row.endpoint}, {row.pods} pods: {row.wrong_count} wrong answers ({_kinds(row)})." for row in self.rows if row.wrong]
         found += [f"{step.before} to {step.after} pods: {step.wrong} wrong answers." for step in self.steps if step.wrong]
         wrong = sum(self.autoscaled.wrong) if self.autoscaled is not None else 0
         return found + ([f"Under the autoscaler: {wrong} wrong answers."] if wrong else [])
+
+
+def _kinds(row: Row) -> str:
+    return ", ".join(f"{kind}: {number}" for kind, number in sorted(row.wrong.items()))
 
 
 def open_record(file: Path, plan: ScalePlan, now: datetime) -> Record:

@@ -28,6 +28,8 @@ ROLL_SECONDS = 300.0
 POLL_SECONDS = 0.5
 START = "500m"
 """What a pod of auth may use until it is held to its limit: at a twentieth of a core it would take a minute to start."""
+QUEUE_WAIT_MS = 3000
+"""A pod at a limit so small stands still for most of each period of 100 ms; it is to answer what waits meanwhile, not to refuse it."""
 CALM = {"stabilizationWindowSeconds": 20, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 15}]}
 """Down within a test; the chart waits for five minutes."""
 
@@ -115,6 +117,7 @@ class Release:
         request = "50m" if autoscaled else f"{plan.auth_millicores}m"
         return {
             "image": self._image,
+            "settings": {"AUTH_QUEUE_WAIT_MS": str(QUEUE_WAIT_MS)},
             "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, START)},
             "nginx": {"replicas": 1, "dnsTtlSeconds": 5, "resources": _resources("100m", f"{plan.nginx_millicores}m")},
             "redis": {"resources": _resources("100m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},

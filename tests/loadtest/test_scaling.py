@@ -47,7 +47,7 @@ def row(key: Key, rate: float, **changed: Any) -> Row:
         "endpoint": key.endpoint,
         "seconds": 10,
         "answers": {name: round(rate * 10 * part / sum(asked.values())) for name, part in asked.items()},
-        "wrong": 0,
+        "wrong": {},
         "p99_ms": 90.0,
         "cores": {name: cost * rate / 1e6 for name, cost in COSTS.items()},
         "limits": limits,
@@ -218,12 +218,12 @@ def test_plots_are_whole_files() -> None:
 
 def test_wrong_answers_are_faults() -> None:
     found = whole()
-    found.rows[0] = row(found.rows[0].key, 1000, wrong=3)
+    found.rows[0] = row(found.rows[0].key, 1000, wrong={"no answer": 3})
     found.steps[0] = found.steps[0].model_copy(update={"wrong": 2})
     assert found.autoscaled is not None
     found.autoscaled.wrong[0] = 1
     assert found.faults() == [
-        "validate, 1 pods: 3 wrong answers.",
+        "validate, 1 pods: 3 wrong answers (no answer: 3).",
         "1 to 2 pods: 2 wrong answers.",
         "Under the autoscaler: 1 wrong answers.",
     ]
