@@ -51,7 +51,7 @@ def scale_test(
     seconds: Annotated[int, typer.Option(min=8, help="Of a row, warm-up included.")] = _PLAN.seconds,
     endpoints: Annotated[list[str], typer.Option("--only", help="Measure this endpoint alone; may be given again.")] = [],  # noqa: B006 - typer's form
     users: Annotated[int, typer.Option(min=1, help="Users that ask at once.")] = _PLAN.users,
-    auth_millicores: Annotated[int, typer.Option(min=10, help="Limit of each pod of auth.")] = _PLAN.auth_millicores,
+    auth_millicores: Annotated[int, typer.Option(min=20, help="Limit of each pod of auth.")] = _PLAN.auth_millicores,
     step_seconds: Annotated[int, typer.Option(min=10, help="Length of the load while pods come and go.")] = _PLAN.step_seconds,
     autoscaled_seconds: Annotated[
         int, typer.Option(min=0, help="Length of the load under the autoscaler; 0: without it.")

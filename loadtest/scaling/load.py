@@ -70,6 +70,6 @@ class Load:
             "target": {"url": self._service.url(), "release": release.NAME, "clientsSecret": self._clients.secret_name},
             "plan": {to_camel(field): value for field, value in given.model_dump().items()},
             "workers": 1,
-            "workerResources": {"requests": {"cpu": "300m", "memory": "128Mi"}, "limits": {"cpu": cpu, "memory": "256Mi"}},
-            "leaderResources": {"requests": {"cpu": "200m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
+            "workerResources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": cpu, "memory": "256Mi"}},
+            "leaderResources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "256Mi"}},
         }

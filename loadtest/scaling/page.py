@@ -95,6 +95,7 @@ def _rates(record: Record, found: Mapping[str, Mapping[int, Cell]]) -> str:
 In brackets the slowest and the fastest round. A row has every request that its plan needs: `ott` uses each token and tries it
 again, `revoke` asks for a token first ([loadtest/](../loadtest/README.md#plans)). The p99 is that of a full house: a pod that has
 used its {period_ms:g} ms of a period of 100 ms stands still until the next, and {record.plan.users} users wait.
+So `AUTH_QUEUE_WAIT_MS`, after which an instance refuses what waits, is 3000 here instead of 100.
 """
     return "\n".join(lines) + "\n" + note
 
@@ -176,8 +177,8 @@ def _why(by_own: list[Prediction], by_baseline: list[Prediction]) -> str:
     off = [each.component for each in by_baseline if abs(each.error) > NEAR]
     if off:
         said += f"""The baseline is off for {", ".join(off)}: its instances, nginx and Redis are driven by wrk without pause on whole
-cores, where one wake-up serves many requests. Here few requests meet at a time, each wake-up serves fewer, and the fixed cost of a
-pod weighs more. So at a low rate expect more CPU a request than `scripts/size` says, and at a high one what it says.
+cores, where one wake-up serves many requests. Here fewer requests meet at a time, a pod that was stopped finds its caches cold, and
+what a pod uses while nobody asks is a greater part. So at a low rate a request costs more CPU than `scripts/size` says.
 """
     return said
 
@@ -271,7 +272,9 @@ def publish(record: Record) -> list[Path]:
 
 
 def main() -> None:
-    """Write what follows from the record in docs/."""
+    """Write what follows from the record in docs/, where there is one."""
+    if not RECORD.exists():
+        return
     for name, text in files(read_kept(Record, RECORD, "is no record of a scale test")).items():
         (DOCS / name).write_text(text, encoding="utf-8")
 

@@ -36,7 +36,7 @@ class ScalePlan(BaseModel):
     """Of a row, warm-up included. Kubelets count CPU every ten seconds or so, and two counts must fall into what is measured."""
     warm_up_seconds: Annotated[int, Field(ge=1, le=60)] = 3
     users: Annotated[int, Field(ge=1, le=1000)] = 96
-    auth_millicores: Annotated[int, Field(ge=10, le=4000)] = 40
+    auth_millicores: Annotated[int, Field(ge=20, le=4000)] = 40
     """Of each pod."""
     nginx_millicores: Annotated[int, Field(ge=10)] = 600
     redis_millicores: Annotated[int, Field(ge=10)] = 600

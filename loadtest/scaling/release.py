@@ -113,14 +113,13 @@ class Release:
     def _values(self, autoscaled: bool) -> dict[str, Any]:
         plan = self._plan
         autoscaler = {"enabled": True, "minReplicas": 1, "maxReplicas": 4} if autoscaled else {"enabled": False}
-        # The share of a busy node that a pod gets follows from what it requests.
-        request = "50m" if autoscaled else f"{plan.auth_millicores}m"
+        request = "50m" if autoscaled else "20m"
         return {
             "image": self._image,
             "settings": {"AUTH_QUEUE_WAIT_MS": str(QUEUE_WAIT_MS)},
             "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, START)},
-            "nginx": {"replicas": 1, "dnsTtlSeconds": 5, "resources": _resources("100m", f"{plan.nginx_millicores}m")},
-            "redis": {"resources": _resources("100m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},
+            "nginx": {"replicas": 1, "dnsTtlSeconds": 5, "resources": _resources("50m", f"{plan.nginx_millicores}m")},
+            "redis": {"resources": _resources("50m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},
             "writer": {"resources": _resources("20m", "500m")},
             "capacity": {"tokensPerSecond": 10},
         }
@@ -147,6 +146,7 @@ class Release:
 
 
 def _resources(request: str, limit: str, memory: str = "256Mi") -> dict[str, dict[str, str]]:
+    """Little is requested, so that all of them find a place on a node that has other pods."""
     return {"requests": {"cpu": request, "memory": "96Mi"}, "limits": {"cpu": limit, "memory": memory}}
 
 

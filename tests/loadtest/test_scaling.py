@@ -229,9 +229,14 @@ def test_wrong_answers_are_faults() -> None:
     ]
 
 
-def test_the_kept_record_is_good_and_its_page_as_it_would_be_written() -> None:
+def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None:
+    written = {file.name for file in (page.PAGE, page.PLOT, page.AUTOSCALER) if file.exists()}
+    if not page.RECORD.exists():
+        assert written == set(), "a page without its record: run scripts/scale-test --publish"
+        return
     kept = read_record(page.RECORD)
     assert kept.faults() == []
+    assert written == set(page.files(kept))
     for name, text in page.files(kept).items():
         assert (page.DOCS / name).read_text(encoding="utf-8") == text, "run scripts/generate-docs"
 
