@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from outcome.results import Results
@@ -38,3 +39,8 @@ def _cost(baseline: Results, row: str) -> Cost:
     if not repeats or any(name not in each.cpu_cores for each in repeats for name in COMPONENTS):
         raise RunError(f"The baseline has no row {row!r} with the CPU of {', '.join(COMPONENTS)}: measure it where wrk is on PATH.")
     return Cost(*(statistics.median(each.cpu_cores[name] / each.rate * 1e6 for each in repeats) for name in COMPONENTS))
+
+
+def cores_in_use(rates: Mapping[str, float], costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Of each component, for requests a second of each endpoint."""
+    return {name: sum(rate * getattr(costs[endpoint], name) / 1e6 for endpoint, rate in rates.items() if rate) for name in COMPONENTS}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from functools import cached_property
 
-from sizing.costs import COMPONENTS, Cost
+from sizing.costs import Cost, cores_in_use
 from sizing.demand import Demand
 from sizing.footprint import USE, Footprint
 
@@ -35,9 +35,7 @@ class Needs:
         self.made = demand.token + demand.ott
         self.events = demand.token + 2 * demand.ott + demand.revoke
         """An issue each, a use of each one-time token, a revocation."""
-        self.cores: dict[str, float] = {
-            name: sum(rate * getattr(costs[endpoint], name) / 1e6 for endpoint, rate in self.rates.items()) for name in COMPONENTS
-        }
+        self.cores = cores_in_use(self.rates, costs)
 
     @cached_property
     def pods(self) -> int:

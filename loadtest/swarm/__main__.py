@@ -78,11 +78,10 @@ def start(
         raise RunError(plan_fault(error)) from error
     if thresholds is not None:
         read_thresholds(thresholds)
-    repository, tag = _image(image)
     with at_cluster(namespace) as cluster:
         swarm, service = Swarm(cluster, name), Service(cluster, release)
         values = {
-            "image": {"repository": repository, "tag": tag},
+            "image": helm.image(image),
             "target": {"url": service.url(), "release": release, "clientsSecret": swarm.secret_name},
             "plan": {to_camel(field): value for field, value in plan.model_dump().items()},
             "workers": workers,
@@ -181,12 +180,6 @@ def stop(
                 swarm.forget_results()
     said = "It is gone." if forget else f"It has ended; `scripts/swarm collect {name} -n {cluster.namespace}` has what it gave."
     console.print(said, highlight=False, soft_wrap=True)
-
-
-def _image(image: str) -> tuple[str, str]:
-    """Repository and tag; that of this release where none is named."""
-    path, colon, tag = image.rpartition(":")
-    return (path, tag) if colon and "/" not in tag else (image, __version__)
 
 
 def _client_of(name: str) -> str:

@@ -1,12 +1,14 @@
-"""helm: installs and removes the chart of a run."""
+"""helm: installs and removes the chart of a run, and the release that is loaded where a test has one of its own."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
+from authsvc import __version__
 from localstack.layout import ROOT
 from outcome.run import RunError
 
@@ -16,6 +18,31 @@ CHART = ROOT / "charts" / "loadtest"
 def install(name: str, namespace: str, values: dict[str, Any]) -> None:
     """Install a run; RunError with helm's own sentence."""
     _helm("install", name, str(CHART), "--namespace", namespace, "--values", "-", given=json.dumps(values))
+
+
+def upgrade(name: str, namespace: str, chart: Path, values: dict[str, Any]) -> None:
+    """Install a release of any chart, or upgrade it to these values, and wait until it is so."""
+    _helm(
+        "upgrade",
+        "--install",
+        name,
+        str(chart),
+        "--namespace",
+        namespace,
+        "--wait",
+        "--timeout",
+        "5m",
+        "--values",
+        "-",
+        given=json.dumps(values),
+    )
+
+
+def image(words: str) -> dict[str, str]:
+    """Repository and tag of an image, as the charts' values have them; the tag is that of this release where none is named."""
+    repository, colon, tag = words.rpartition(":")
+    known = (repository, tag) if colon and "/" not in tag else (words, __version__)
+    return dict(zip(("repository", "tag"), known, strict=True))
 
 
 def uninstall(name: str, namespace: str) -> None:

@@ -62,8 +62,12 @@ def test_what_the_rules_name_is_what_the_release_has() -> None:
     text = yaml.safe_dump(of_kind(objects, "PrometheusRule"))
     [monitor] = of_kind(objects, "PodMonitor")
     assert f'job="front/{monitor["metadata"]["name"]}"' in text
-    [autoscaler] = of_kind(objects, "HorizontalPodAutoscaler")
-    assert f"(keda-hpa-)?{autoscaler['metadata']['name']}" in text
+    [watched] = set(re.findall(r'horizontalpodautoscaler=~"([^"]*)"', text.replace("\\", "")))
+    autoscalers = {autoscaler["metadata"]["name"] for autoscaler in of_kind(objects, "HorizontalPodAutoscaler")}
+    assert autoscalers == {"shop-auth-service-auth", "shop-auth-service-nginx"}
+    for name in autoscalers:
+        assert re.fullmatch(watched, name)
+        assert re.fullmatch(watched, f"keda-hpa-{name}")
     redis = get(objects, "StatefulSet", "shop-auth-service-redis")
     [claim] = redis["spec"]["volumeClaimTemplates"]
     assert f"{claim['metadata']['name']}-{redis['metadata']['name']}-0" in text

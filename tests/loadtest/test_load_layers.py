@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "bench": {"outcome", "localstack", "authsvc"},
     "suite": {"outcome", "traffic", "bench", "localstack", "authsvc"},
     "swarm": {"outcome", "localstack", "authsvc"},
+    "scaling": {"outcome", "sizing", "swarm", "localstack", "authsvc"},
 }
 """What a run gave stands below everything; what runs in the generator's image needs nothing of the service."""
 OURS = MAY_IMPORT.keys() | {"localstack", "authsvc", "chart", "generate"}

@@ -1,0 +1,74 @@
+"""What a scale test asks: its rows in the order in which they are measured, and how much CPU each part may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from outcome.plan import EndpointName, Plan
+
+ENDPOINTS: tuple[EndpointName, ...] = ("validate", "token", "ott", "revoke", "introspect", "health", "mix")
+COMPONENTS = ("auth", "nginx", "redis", "generator")
+STEPS = (2, 4, 2, 1)
+"""Numbers of pods that the release is brought to, from one, under a load that does not pause."""
+
+
+class Key(NamedTuple):
+    """A row."""
+
+    round: int
+    pods: int
+    endpoint: EndpointName
+
+
+class ScalePlan(BaseModel):
+    """The limits are of CPU: that of auth is what is to hold the rate, the others are not to be reached."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoints: tuple[EndpointName, ...] = ENDPOINTS
+    pods: tuple[int, ...] = (1, 2, 4)
+    rounds: Annotated[int, Field(ge=1, le=20)] = 3
+    seconds: Annotated[int, Field(ge=8, le=600)] = 24
+    """Of a row, warm-up included. Kubelets count CPU every ten seconds or so, and two counts must fall into what is measured."""
+    warm_up_seconds: Annotated[int, Field(ge=1, le=60)] = 3
+    users: Annotated[int, Field(ge=1, le=1000)] = 96
+    auth_millicores: Annotated[int, Field(ge=20, le=4000)] = 40
+    """Of each pod."""
+    nginx_millicores: Annotated[int, Field(ge=10)] = 600
+    redis_millicores: Annotated[int, Field(ge=10)] = 600
+    generator_millicores: Annotated[int, Field(ge=10)] = 1000
+    step_seconds: Annotated[int, Field(ge=10, le=600)] = 150
+    """Of the load under which the release is brought from one pod to four and back."""
+    step_rate: Annotated[float, Field(gt=0)] = 60
+    autoscaled_seconds: Annotated[int, Field(ge=0, le=1800)] = 300
+    """Of the load under which the autoscaler does the same; 0: none."""
+    autoscaled_rate: Annotated[float, Field(gt=0)] = 600
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.pods[:1] != (1,) or list(self.pods) != sorted(set(self.pods)):
+            raise ValueError("the numbers of pods begin with 1 and rise")
+        if self.warm_up_seconds >= self.seconds:
+            raise ValueError(f"a warm-up of {self.warm_up_seconds} s leaves nothing of {self.seconds} s to count")
+        return self
+
+    def in_order(self) -> Iterator[Key]:
+        """Its rows. Rounds are the outer loop: what the machine does meanwhile meets every number of pods alike."""
+        for number, pods, endpoint in product(range(1, self.rounds + 1), self.pods, self.endpoints):
+            yield Key(number, pods, endpoint)
+
+    def saturating(self, endpoint: EndpointName) -> Plan:
+        """Users that ask again as soon as they were answered, so many that every pod always has something to do."""
+        return Plan(endpoint=endpoint, arrival="closed", users=self.users, seconds=self.seconds, warm_up_seconds=self.warm_up_seconds)
+
+    def steady(self) -> Plan:
+        """A mix that goes on while pods come and go."""
+        return Plan(endpoint="mix", users=24, rate=self.step_rate, seconds=self.step_seconds)
+
+    def spike(self) -> Plan:
+        """A fifth, all of it for the fifth of the time in the middle, and a fifth again."""
+        return Plan(endpoint="mix", shape="spike", users=48, rate=self.autoscaled_rate, seconds=self.autoscaled_seconds)
