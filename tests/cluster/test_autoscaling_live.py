@@ -60,17 +60,17 @@ class Eyes:
 
 
 def test_switching_it_on_for_a_running_release_takes_no_pod_away(release: Release) -> None:
-    fixed = {"autoscaling": {"enabled": False}, "replicas": 2, "resources": LIMITED}
-    scaled = fixed | {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4}}
-    balancers = SMALL_RELEASE["nginx"]
-    release.helm("install", **(SMALL_RELEASE | {"auth": fixed, "nginx": balancers | fixed}))
+    fixed = {"autoscaling": {"enabled": False}, "replicas": 2}
+    scaled = {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4}}
+    auth, nginx = fixed | {"resources": LIMITED}, SMALL_RELEASE["nginx"] | fixed
+    release.helm("install", **(SMALL_RELEASE | {"auth": auth, "nginx": nginx}))
     # As the chart's README says: from here on the numbers belong to somebody else, too, and stay when Helm lets go of them.
     for component in ("auth", "nginx"):
         name = f"auth-auth-service-{component}"
         kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": 2}}
         words = ("apply", "--server-side", "--field-manager=replicas", "--validate=false", "-f", "-")
         release.kubectl(*words, stdin=json.dumps(kept))
-    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled, "nginx": balancers | scaled}))
+    release.helm("upgrade", **(SMALL_RELEASE | {"auth": auth | scaled, "nginx": nginx | scaled}))
     for component in ("auth", "nginx"):
         events = release.get("events", f"--field-selector=reason=ScalingReplicaSet,involvedObject.name=auth-auth-service-{component}")
         assert [event["message"] for event in events if "Scaled down" in event["message"]] == []

@@ -109,17 +109,6 @@ def test_scaling_from_four_to_eight_to_two_under_load(release: Release, client: 
     assert_none_failed(result)
 
 
-def test_balancers_come_and_go_under_load(release: Release, client: tuple[str, str]) -> None:
-    """As their autoscaler does it."""
-    with release.load(*client) as result:
-        release.kubectl("scale", "deployment/auth-auth-service-nginx", "--replicas=4")
-        release.wait_ready("nginx", 4)
-        release.kubectl("scale", "deployment/auth-auth-service-nginx", "--replicas=2")
-        release.rolled("deployment", "nginx")
-        assert release.ready("nginx") == 2
-    assert_none_failed(result)
-
-
 def _answered(release: Release, pod: str) -> float:
     """Requests to /token that a pod has answered."""
     page = release.kubectl("exec", pod, "-c", "auth", "--", "python", "-c", METRICS)
