@@ -37,6 +37,8 @@ CONTROLS = Controls(
 LIMITED = {"requests": {"cpu": "50m", "memory": "96Mi"}, "limits": {"cpu": "300m", "memory": "256Mi"}}
 CALM = {"stabilizationWindowSeconds": 20, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 15}]}
 """Down in a test's time: the chart waits for five minutes."""
+BALANCERS = SMALL_RELEASE["nginx"] | {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 2}}
+"""Their number has a second owner once autoscaling was switched on for it: Helm may not set it again."""
 SELECTOR = "app.kubernetes.io/instance=auth,app.kubernetes.io/component=auth"
 
 
@@ -80,7 +82,7 @@ def test_switching_it_on_for_a_running_release_takes_no_pod_away(release: Releas
 def test_autoscalers_come_back_from_the_server_as_the_chart_has_them(release: Release) -> None:
     """What keeps a release in git and compares it with the cluster would else find a difference for ever."""
     scaled = {"autoscaling": {"enabled": True, "minReplicas": 2, "requestsPerSecond": 4000, "inFlight": 50}, "resources": LIMITED}
-    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled}))
+    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled, "nginx": BALANCERS}))
     live = {each["metadata"]["name"]: each["spec"] for each in release.get("horizontalpodautoscalers")}
     applied = {each["metadata"]["name"]: each["spec"] for each in release.manifest("HorizontalPodAutoscaler")}
     assert [each["type"] for each in live["auth-auth-service-auth"]["metrics"]] == ["Pods", "Pods", "ContainerResource"]
@@ -89,7 +91,7 @@ def test_autoscalers_come_back_from_the_server_as_the_chart_has_them(release: Re
 
 def test_it_grows_to_four_and_shrinks_again_and_the_simulation_agrees(release: Release, tmp_path: Path) -> None:
     scaled = {"autoscaling": {"enabled": True, "minReplicas": 1, "maxReplicas": 4}, "resources": LIMITED, "pdbMaxUnavailable": 1}
-    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled}))
+    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled, "nginx": BALANCERS}))
     autoscaler = "horizontalpodautoscaler/auth-auth-service-auth"
     release.kubectl("patch", autoscaler, "--type=merge", "-p", json.dumps({"spec": {"behavior": {"scaleDown": CALM}}}))
     with at_cluster(release.name) as cluster:
