@@ -109,6 +109,14 @@ def test_stack_json_has_the_keys_of_the_contract_and_nothing_else(running: Comma
     assert [status(f"{url}/health") for url in (state["base_url"], *state["instances"])] == [200, 200, 200]
 
 
+def test_nginx_passes_on_connections_where_that_is_asked_for(idle: CommandLine) -> None:
+    idle.start("--balancer", "stream")
+    state = idle.state
+    assert (state["balancer"], status(f"{state['base_url']}/health")) == ("stream", 200)
+    assert "stream.conf" in " ".join(psutil.Process(state["pids"]["nginx"]).cmdline())
+    assert "balancer is not what was asked for" in " ".join(idle.up("--instances", "1").stdout.split())
+
+
 def test_pids_name_the_processes_that_they_say(running: CommandLine) -> None:
     pids = running.state["pids"]
     words = {name: " ".join(psutil.Process(pids[name]).cmdline()) for name in ("nginx", "redis", "writer")}
