@@ -50,7 +50,7 @@ def scale_test(
     rounds: Annotated[int, typer.Option(min=1, help="Over all numbers of pods; each takes some fifteen minutes.")] = _PLAN.rounds,
     seconds: Annotated[int, typer.Option(min=8, help="Of a row, warm-up included.")] = _PLAN.seconds,
     endpoints: Annotated[list[str], typer.Option("--only", help="Measure this endpoint alone; may be given again.")] = [],  # noqa: B006 - typer's form
-    users: Annotated[int, typer.Option(min=1, help="Users that ask at once.")] = _PLAN.users,
+    users: Annotated[int, typer.Option(min=1, help="Users that ask at once, for each pod.")] = _PLAN.users,
     auth_millicores: Annotated[int, typer.Option(min=20, help="Limit of each pod of auth.")] = _PLAN.auth_millicores,
     step_seconds: Annotated[int, typer.Option(min=10, help="Length of the load while pods come and go.")] = _PLAN.step_seconds,
     autoscaled_seconds: Annotated[

@@ -33,7 +33,7 @@ def idle(cluster: Cluster) -> dict[str, float]:
 def row(cluster: Cluster, load: Load, release: Release, plan: ScalePlan, key: Key) -> Row:
     """One row; the release has its pods already, each held to its limit."""
     counts = Counts(cluster.namespace)
-    run = load.run(plan.saturating(key.endpoint), lambda state: look(cluster, counts))
+    run = load.run(plan.saturating(key), lambda state: look(cluster, counts))
     began = run.started.timestamp()
     cores = counts.cores(began + plan.warm_up_seconds, began + plan.seconds)
     return Row(

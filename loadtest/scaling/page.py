@@ -66,7 +66,8 @@ Written by `scripts/scale-test --publish` from its record of {record.started:%Y-
 {note}
 One release in a cluster ({place}) with {counts} pods of auth. Each pod may use {plan.auth_millicores} millicores: so little
 that {most} pods, {limits} fit the node together and auth is what gives out.
-{plan.users} users ask again as soon as they were answered, for {plan.seconds} s of which {plan.warm_up_seconds} are not counted;
+For each pod {plan.users} users ask again as soon as they were answered,
+for {plan.seconds} s of which {plan.warm_up_seconds} are not counted;
 {plan.rounds} rounds over all numbers of pods. Only right answers count, status and content; wrong ones in the whole test: {wrong}.
 
 Efficiency is the rate of n pods over n times that of one. With {most} pods: {"; ".join(said) or "not measured"}.
@@ -94,7 +95,7 @@ def _rates(record: Record, found: Mapping[str, Mapping[int, Cell]]) -> str:
     note = f"""
 In brackets the slowest and the fastest round. A row has every request that its plan needs: `ott` uses each token and tries it
 again, `revoke` asks for a token first ([loadtest/](../loadtest/README.md#plans)). The p99 is that of a full house: a pod that has
-used its {period_ms:g} ms of a period of 100 ms stands still until the next, and {record.plan.users} users wait.
+used its {period_ms:g} ms of a period of 100 ms stands still until the next, and its users wait.
 So `AUTH_QUEUE_WAIT_MS`, after which an instance refuses what waits, is 3000 here instead of 100.
 """
     return "\n".join(lines) + "\n" + note

@@ -35,7 +35,8 @@ class ScalePlan(BaseModel):
     seconds: Annotated[int, Field(ge=8, le=600)] = 24
     """Of a row, warm-up included. Kubelets count CPU every ten seconds or so, and two counts must fall into what is measured."""
     warm_up_seconds: Annotated[int, Field(ge=1, le=60)] = 3
-    users: Annotated[int, Field(ge=1, le=1000)] = 96
+    users: Annotated[int, Field(ge=1, le=1000)] = 32
+    """For each pod: with the same number for all pods each would have fewer to serve at once, and more to do for each."""
     auth_millicores: Annotated[int, Field(ge=20, le=4000)] = 40
     """Of each pod."""
     nginx_millicores: Annotated[int, Field(ge=10)] = 600
@@ -61,9 +62,10 @@ class ScalePlan(BaseModel):
         for number, pods, endpoint in product(range(1, self.rounds + 1), self.pods, self.endpoints):
             yield Key(number, pods, endpoint)
 
-    def saturating(self, endpoint: EndpointName) -> Plan:
+    def saturating(self, key: Key) -> Plan:
         """Users that ask again as soon as they were answered, so many that every pod always has something to do."""
-        return Plan(endpoint=endpoint, arrival="closed", users=self.users, seconds=self.seconds, warm_up_seconds=self.warm_up_seconds)
+        users = self.users * key.pods
+        return Plan(endpoint=key.endpoint, arrival="closed", users=users, seconds=self.seconds, warm_up_seconds=self.warm_up_seconds)
 
     def steady(self) -> Plan:
         """A mix that goes on while pods come and go."""

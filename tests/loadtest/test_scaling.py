@@ -70,6 +70,10 @@ def test_rounds_are_the_outer_loop_and_pods_the_middle_one() -> None:
     assert keys[6].round == 2
 
 
+def test_each_pod_has_as_many_users() -> None:
+    assert [SHORT.saturating(Key(1, pods, "token")).users for pods in SHORT.pods] == [32, 64, 128]
+
+
 @pytest.mark.parametrize("pods", [(2, 4), (1, 4, 2), (1, 1)])
 def test_what_cannot_be_compared_with_one_pod_is_refused(pods: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="the numbers of pods begin with 1 and rise"):
