@@ -40,6 +40,18 @@ def run(program: Any, *words: str, stdin: str | None = None) -> str:
     return done.stdout
 
 
+def known(values: dict[str, Any], of_chart: dict[str, Any]) -> dict[str, Any]:
+    """The values without those that the chart has not; what is empty there takes anything."""
+    found = {}
+    for name, value in values.items():
+        default = of_chart.get(name)
+        if isinstance(value, dict) and isinstance(default, dict) and default:
+            found[name] = known(value, default)
+        elif name in of_chart:
+            found[name] = value
+    return found
+
+
 class Namespace:
     """A namespace that ends with the tests that made it. What went on in those that are open is told when a test fails."""
 
@@ -87,7 +99,8 @@ class Release(Namespace):
     def helm(self, command: str, **values: Any) -> str:
         """Install or upgrade with these values, and wait until it is so."""
         repository, _, tag = IMAGE.rpartition(":")
-        given = {"image": {"repository": repository, "tag": tag}, **values}
+        # An older chart refuses what it does not know.
+        given = known({"image": {"repository": repository, "tag": tag}, **values}, yaml.safe_load((self.chart / "values.yaml").read_text()))
         words = [command, "auth", str(self.chart), "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s", "-f", "-"]
         return run(HELM, *words, stdin=json.dumps(given))
 
