@@ -99,8 +99,10 @@ class Release(Namespace):
     def helm(self, command: str, **values: Any) -> str:
         """Install or upgrade with these values, and wait until it is so."""
         repository, _, tag = IMAGE.rpartition(":")
-        # An older chart refuses what it does not know.
-        given = known({"image": {"repository": repository, "tag": tag}, **values}, yaml.safe_load((self.chart / "values.yaml").read_text()))
+        given = {"image": {"repository": repository, "tag": tag}, **values}
+        if self.chart != CHART:
+            # An older chart refuses what it does not know.
+            given = known(given, yaml.safe_load((self.chart / "values.yaml").read_text()))
         words = [command, "auth", str(self.chart), "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s", "-f", "-"]
         return run(HELM, *words, stdin=json.dumps(given))
 
