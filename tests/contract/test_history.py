@@ -20,7 +20,10 @@ from authsvc.model import StreamMark, Version
 from contract.live_parts import answer, connected, kept_connected, redis_client, settings_of, until
 from servers import RedisServer
 
+OVER_EVERY_KIND = True
+
 Story = Callable[[RedisClient, Pipeline], Awaitable[None]]
+Step = Callable[[History, Pipeline], Awaitable[None]]
 
 
 def play(server: RedisServer, story: Story) -> None:
@@ -34,6 +37,17 @@ def play(server: RedisServer, story: Story) -> None:
             await story(redis, pipeline)
 
     asyncio.run(told())
+
+
+async def admit(history: History, pipeline: Pipeline) -> None:
+    """Judge a new connection to each master."""
+    for master in pipeline.masters:
+        await history.admit(master)
+
+
+async def watch(history: History, pipeline: Pipeline, *, leaving: bool = False) -> None:
+    """Look at all masters."""
+    await history.watch(pipeline.masters, leaving=leaving)
 
 
 async def versions(redis: RedisClient) -> list[Any]:
@@ -75,14 +89,14 @@ SET_BACK = [set_back_stream, set_back_count, lose_stream, set_back_beat, earlier
 
 
 @pytest.mark.parametrize("set_back", SET_BACK)
-@pytest.mark.parametrize("step", ["admit", "watch"])
-def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_back: Callable[[Any], Awaitable[None]], step: str) -> None:
+@pytest.mark.parametrize("step", [admit, watch])
+def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_back: Callable[[Any], Awaitable[None]], step: Step) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         history = History()
-        await history.watch(pipeline.call)
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
+        await watch(history, pipeline)
         await set_back(redis)
-        await getattr(history, step)(pipeline.call)
+        await step(history, pipeline)
         assert await versions(redis) == 16 * [None]
 
     play(redis_server, story)
@@ -92,12 +106,12 @@ def test_data_that_only_grew_keeps_its_versions(redis_server: RedisServer) -> No
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         history = History()
         before = await versions(redis)
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
         await redis.xdel(STREAMS[3], "7-1", "7-2")
         await redis.xadd(STREAMS[4], {"e": "x"})
         await redis.bgrewriteaof()
-        await history.admit(pipeline.call)
-        await history.watch(pipeline.call)
+        await admit(history, pipeline)
+        await watch(history, pipeline)
         assert await versions(redis) == before
 
     play(redis_server, story)
@@ -106,12 +120,12 @@ def test_data_that_only_grew_keeps_its_versions(redis_server: RedisServer) -> No
 def test_marks_end_with_their_incarnation(redis_server: RedisServer) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         history = History()
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
         await redis.flushall()
         assert await Mirror(redis).build([], 6, "identity") is not None
         before = await versions(redis)
-        await history.admit(pipeline.call)
-        await history.watch(pipeline.call)
+        await admit(history, pipeline)
+        await watch(history, pipeline)
         assert await versions(redis) == before
         assert history.number == 6
 
@@ -121,42 +135,42 @@ def test_marks_end_with_their_incarnation(redis_server: RedisServer) -> None:
 def test_whoever_saw_nothing_yet_waits_until_a_writer_vouched(redis_server: RedisServer) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         mirror = Mirror(redis)
-        run_id = (await take_survey(pipeline.call)).run_id
+        run_id = (await take_survey(pipeline.masters)).run_id
         await mirror.vouch("an earlier process")
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await History().admit(pipeline.call)
+            await admit(History(), pipeline)
         later = History()
         later.recall(4, {BEAT.decode(): StreamMark("0-0", 99)})
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await later.admit(pipeline.call)
+            await admit(later, pipeline)
         knowing = History()
-        await knowing.watch(pipeline.call)
-        await knowing.admit(pipeline.call)
+        await watch(knowing, pipeline)
+        await admit(knowing, pipeline)
         await mirror.vouch(run_id)
-        await History().admit(pipeline.call)
+        await admit(History(), pipeline)
         await mirror.vouch("an earlier process")
         await mirror.drop()
-        await History().admit(pipeline.call)
+        await admit(History(), pipeline)
 
     play(redis_server, story)
 
 
 def test_whoever_saw_the_data_until_its_end_vouches_for_the_server_that_started_again(redis_server: RedisServer) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
-        run_id = (await take_survey(pipeline.call)).run_id
+        run_id = (await take_survey(pipeline.masters)).run_id
         witness, absent = History(), History()
         for history in (witness, absent):
-            await history.watch(pipeline.call)
-        await witness.watch(pipeline.call)
+            await watch(history, pipeline)
+        await watch(witness, pipeline)
         await Mirror(redis).vouch("an earlier process")
         milliseconds, _, number = (await redis.get(BEAT)).decode().partition("-")
         await redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await absent.admit(pipeline.call)
-        await witness.watch(pipeline.call)
-        await witness.admit(pipeline.call)
-        assert (await take_survey(pipeline.call)).vouched == run_id
-        await absent.admit(pipeline.call)
+            await admit(absent, pipeline)
+        await watch(witness, pipeline)
+        await admit(witness, pipeline)
+        assert (await take_survey(pipeline.masters)).vouched == run_id
+        await admit(absent, pipeline)
 
     play(redis_server, story)
 
@@ -164,18 +178,18 @@ def test_whoever_saw_the_data_until_its_end_vouches_for_the_server_that_started_
 def test_nobody_moves_on_the_beat_of_older_data(redis_server: RedisServer) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         async def beat() -> int:
-            return (await take_survey(pipeline.call)).marks[BEAT_MARK].entries_added
+            return (await take_survey(pipeline.masters)).marks[BEAT_MARK].entries_added
 
         history = History()
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
         assert await beat() == 0, "who has noted nothing has judged nothing"
         for _ in range(3):
-            await history.watch(pipeline.call)
-        await history.watch(pipeline.call, leaving=True)
+            await watch(history, pipeline)
+        await watch(history, pipeline, leaving=True)
         assert await beat() == 3
-        await take_survey(pipeline.call, beat_from=4)
+        await take_survey(pipeline.masters, beats={BEAT_MARK: 4})
         assert await beat() == 3
-        await take_survey(pipeline.call, beat_from=3)
+        await take_survey(pipeline.masters, beats={BEAT_MARK: 3})
         assert await beat() == 4
 
     play(redis_server, story)
@@ -184,9 +198,9 @@ def test_nobody_moves_on_the_beat_of_older_data(redis_server: RedisServer) -> No
 def test_a_version_that_cannot_be_read_is_not_served(redis_server: RedisServer) -> None:
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
         await redis.set(HOME_VERSION, "garbage")
-        for step in (History().admit, History().watch):
+        for step in (admit, watch):
             with pytest.raises(Unavailable, match="cannot be read"):
-                await step(pipeline.call)
+                await step(History(), pipeline)
 
     play(redis_server, story)
 
@@ -202,7 +216,7 @@ def test_a_pipeline_is_not_given_to_callers_before_it_is_admitted(redis_server: 
             await pipeline.close()
 
     async def story(redis: RedisClient, pipeline: Pipeline) -> None:
-        run_id = (await take_survey(pipeline.call)).run_id
+        run_id = (await take_survey(pipeline.masters)).run_id
         await Mirror(redis).vouch("an earlier process")
         async with judged(History()) as waiting, kept_connected(redis_server.port) as other:
             await until(lambda: other.silent_since is None, "a connection without judgement is up")

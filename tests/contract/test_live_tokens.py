@@ -23,6 +23,8 @@ from authsvc.model import Event, TokenValue, Tombstone, Version
 from contract.live_parts import answer, build, client, connected, events, now_ms, redis_client
 from servers import RedisServer
 
+OVER_EVERY_KIND = True
+
 VALUE = TokenValue("o", 1, "alpha", 3, "read write", 1_790_000_000, 120)
 NAMES = (
     bytes(range(20)),

@@ -20,6 +20,8 @@ from authsvc.tokens import Credentials
 from contract.live_parts import SECRET, Instance, build, client, events, now_ms, open_instance, open_instances, until
 from servers import RedisServer
 
+OVER_EVERY_KIND = True
+
 ALPHA = Credentials("alpha", SECRET)
 NEW_SECRET = b"aN0therSecretOfThisTest"
 

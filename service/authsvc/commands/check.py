@@ -19,10 +19,9 @@ import typer
 from authsvc import logs
 from authsvc.admission import backlog_limit
 from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
-from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.server import Server, inspect_server
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import store_of
@@ -227,10 +226,10 @@ def _memory(server: Server) -> tuple[State, str]:
 
 async def _contents(settings: Settings, redis: RedisClient, identity: str) -> AsyncIterator[Finding]:
     """What the shared store holds: the mirror of the clients, and the backlog."""
-    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    pipeline = link_of(settings)
     try:
         await pipeline.connect()
-        survey = await take_survey(pipeline.call)
+        survey = await take_survey(pipeline.masters)
         origin = await Mirror(redis).origin()
     except (Unavailable, Malformed, OperatorError) as error:
         yield Finding("mirror", State.FAILURE, f"What Redis holds cannot be read ({str(error).rstrip('.')}): a running writer mends it.")
