@@ -12,7 +12,7 @@ from typing import Any
 from authsvc.credentials import TokenKeys, secret_digest
 from authsvc.errors import Unavailable
 from authsvc.live.cluster import Cluster, Link
-from authsvc.live.connect import RedisClient, connect_redis, link_of
+from authsvc.live.connect import RedisClient, connect_redis, link_of, masters_of
 from authsvc.live.connection import Call
 from authsvc.live.directory import Directory
 from authsvc.live.forms import decode_event
@@ -200,6 +200,17 @@ def client(client_id: str = "alpha", revision: int = 1, **changes: Any) -> Clien
 async def events(redis: RedisClient) -> list[TokenEvent]:
     """Everything that stands in the 16 streams."""
     return [decode_event(fields[b"e"]) for stream in STREAMS for _, fields in await redis.xrange(stream)]
+
+
+async def all_keys(redis: RedisClient, pattern: str = "*") -> list[bytes]:
+    """The keys of all masters."""
+    return [key for master in (await masters_of(redis)).values() for key in await master.keys(pattern)]
+
+
+async def on_all(redis: RedisClient, *words: str | int) -> None:
+    """Have every master do it."""
+    for master in (await masters_of(redis)).values():
+        await master.execute_command(*words)
 
 
 async def now_ms(redis: RedisClient) -> int:

@@ -13,12 +13,12 @@ import pytest
 
 from authsvc.clients import Change, Clients
 from authsvc.errors import Unavailable
+from authsvc.live.cluster import Link
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
 from authsvc.live.history import WITNESS_MS
 from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import take_survey
 from authsvc.model import Client, DeletedClient, StreamMark, Version
 from authsvc.reconcile import DOUBTS, Reconciler
@@ -47,7 +47,7 @@ class PausedStore(SqliteStore):
 class World:
     """A record store, a Redis, the writer's reconciler, an instance's directory, and the commands."""
 
-    def __init__(self, redis: Any, pipeline: Pipeline, store: PausedStore, holder: str = "writer") -> None:
+    def __init__(self, redis: Any, pipeline: Link, store: PausedStore, holder: str = "writer") -> None:
         self.redis = redis
         self.pipeline = pipeline
         self.store = store
