@@ -225,9 +225,9 @@ def test_a_pipeline_is_not_given_to_callers_before_it_is_admitted(redis_server: 
             await until(lambda: other.silent_since is None, "a connection without judgement is up")
             assert waiting.silent_since is not None
             with pytest.raises(Unavailable):
-                await waiting.ask_version()
+                await waiting.shards[0].ask_version()
             await Mirror(redis).vouch(run_id)
             await until(lambda: waiting.silent_since is None, "the connection is admitted")
-            assert Version.parse(await answer(waiting.ask_version())).number == 5
+            assert Version.parse(await answer(waiting.shards[0].ask_version())).number == 5
 
     play(redis_server, story)

@@ -15,11 +15,12 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import typer
+from redis.exceptions import RedisError
 
 from authsvc import logs
 from authsvc.admission import backlog_limit
 from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
-from authsvc.live.connect import RedisClient, connect_redis, link_of
+from authsvc.live.connect import RedisClient, connect_redis, link_of, masters_of
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
 from authsvc.live.server import Server, inspect_server
@@ -78,12 +79,16 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     redis = connect_redis(settings)
     try:
         try:
-            server = await inspect_server(redis)
-        except Unavailable as error:
-            yield Finding("redis", State.FAILURE, f"{error.description} AUTH_REDIS_URL must lead to the shared store.")
+            masters = await masters_of(redis)
+            servers = [await inspect_server(master, lead) for lead, master in masters.items()]
+        except (Unavailable, RedisError, OSError) as error:
+            said = error.description if isinstance(error, Unavailable) else f"Redis does not tell who its masters are ({error})."
+            yield Finding("redis", State.FAILURE, f"{said} AUTH_REDIS_URL must lead to the shared store.")
             return
-        for finding in _server(server):
-            yield finding
+        for number, server in enumerate(servers, 1):
+            master = f"Master {number} of {len(servers)}: " if len(servers) > 1 else ""
+            for part, state, sentence in _server(server):
+                yield Finding(part, state, f"{master}{sentence}")
         async for finding in _contents(settings, redis, identity):
             yield finding
     finally:
