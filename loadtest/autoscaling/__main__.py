@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -35,10 +35,18 @@ def simulate_autoscaler(
     replicas: Annotated[int | None, typer.Option(min=1, help="Pods at the beginning; else the fewest.")] = None,
     start_seconds: Annotated[int, typer.Option(min=0, help="From a new pod to its readiness.")] = Clocks().start,
     found_seconds: Annotated[int, typer.Option(min=0, help="From there until nginx sends to it (nginx.dnsTtlSeconds).")] = Clocks().found,
+    component: Annotated[str, typer.Option(help="Whose autoscaler: the last part of its name, auth or nginx.")] = "auth",
+    per_core: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a metric of the pods, for every core in use: auth_service_requests_per_second=20000. Else it is missing."),
+    ] = None,
     chart: Annotated[Path | None, typer.Option(help="Write a chart of load and replicas to this HTML file.")] = None,
 ) -> None:
     """Exit 1 where the load is more than the pods can do for longer than two minutes, or they go to and fro."""
-    autoscaler, pods = read_manifests(sys.stdin.read() if str(manifests) == "-" else _text(manifests))
+    autoscaler, pods = read_manifests(sys.stdin.read() if str(manifests) == "-" else _text(manifests), component)
+    pods = pods._replace(per_core=read_per_core(per_core or ()))
+    for name in missing(autoscaler, pods):
+        console.print(f"{name} is missing, so no pod is taken away: say --per-core {name}=... to have it.", highlight=False)
     clocks = Clocks()._replace(start=start_seconds, found=found_seconds)
     moments = simulate(autoscaler, pods, read_load(load), seconds, replicas=replicas, clocks=clocks)
     for line in _lines(moments):
@@ -56,15 +64,29 @@ def simulate_autoscaler(
         raise typer.Exit(1)
 
 
-def read_manifests(text: str) -> tuple[Autoscaler, Pods]:
-    """The autoscaler and what its pods may use; RunError where one of the two is missing."""
+def missing(autoscaler: Autoscaler, pods: Pods) -> list[str]:
+    """Metrics of which nothing is known."""
+    return [each.name for each in autoscaler.metrics if each.kind == "AverageValue" and each.name not in pods.per_core]
+
+
+def read_per_core(words: Sequence[str]) -> dict[str, float]:
+    """`NAME=VALUE` each."""
+    try:
+        return {name: float(value) for name, _, value in (word.partition("=") for word in words)}
+    except ValueError:
+        raise RunError(f"A metric is not of the form NAME=VALUE: {', '.join(words)}.") from None
+
+
+def read_manifests(text: str, component: str = "auth") -> tuple[Autoscaler, Pods]:
+    """The autoscaler of a component and what its pods may use; RunError where one of the two is missing."""
     try:
         objects = [each for each in yaml.safe_load_all(text) if isinstance(each, dict)]
     except yaml.YAMLError as error:
         raise RunError(f"The manifests are no YAML: {' '.join(str(error).split())}") from error
-    found = next((each for each in objects if each.get("kind") == "HorizontalPodAutoscaler"), None)
+    scalers = [each for each in objects if each.get("kind") == "HorizontalPodAutoscaler"]
+    found = next((each for each in scalers if each["metadata"]["name"].endswith(f"-{component}")), None)
     if found is None:
-        raise RunError("The manifests hold no HorizontalPodAutoscaler: render them with auth.autoscaling.enabled.")
+        raise RunError(f"The manifests hold no HorizontalPodAutoscaler of {component}: render them with {component}.autoscaling.enabled.")
     target = found["spec"]["scaleTargetRef"]
     wanted = (target["kind"], target["name"])
     matching = [each for each in objects if (each.get("kind"), each.get("metadata", {}).get("name")) == wanted]

@@ -82,7 +82,7 @@ def _metric(given: Mapping[str, Any]) -> Metric:
         if "averageUtilization" in source["target"]:
             return Metric(source["name"], "Utilization", source["target"]["averageUtilization"])
     if given["type"] == "Pods" and "averageValue" in given["pods"]["target"]:
-        return Metric(given["pods"]["metric"]["name"], "AverageValue", float(given["pods"]["target"]["averageValue"]))
+        return Metric(given["pods"]["metric"]["name"], "AverageValue", cores(given["pods"]["target"]["averageValue"]))
     raise RunError(f"A metric of type {given['type']} with this target is not simulated.")
 
 

@@ -82,7 +82,9 @@ def replay(looks: Sequence[Look], autoscaler: Autoscaler, controls: Controls) ->
     found = []
     for at in steps(looks, controls.sync_seconds):
         seen = next((each for each in reversed(looks) if each.at < at), looks[0])
-        samples = {metric.name: [_sample(pod, at, controls) for pod in seen.pods] for metric in autoscaler.metrics}
+        # Only CPU was recorded: other metrics are missing, as they were where no adapter offered them.
+        cpu = [metric.name for metric in autoscaler.metrics if metric.kind == "Utilization"]
+        samples = {name: [_sample(pod, at, controls) for pod in seen.pods] for name in cpu}
         wanted = controller.decide(at, seen.replicas, samples)
         if wanted != seen.replicas:
             found.append(Change(at, wanted))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
 from autoscaling.algorithm import Controller, PodSample
-from autoscaling.manifest import Autoscaler
+from autoscaling.manifest import Autoscaler, Metric
 
 
 class Clocks(NamedTuple):
@@ -24,6 +24,10 @@ class Clocks(NamedTuple):
     """From there until nginx sends to it: what cluster DNS and nginx keep."""
     cpu_initialization: int = 300
     """In which the samples from before a pod's readiness do not count."""
+    scrape: int = 15
+    """Between two scrapes of Prometheus, from which the metrics of the pods come."""
+    window: int = 60
+    """That such a metric is the mean of (files/prometheus-adapter.yaml of the chart)."""
 
 
 class Pods(NamedTuple):
@@ -31,6 +35,8 @@ class Pods(NamedTuple):
 
     request_cores: float
     limit_cores: float
+    per_core: Mapping[str, float] = {}
+    """What a pod shows of each metric of the pods for every core in use: requests a second, say. Those not named here are missing."""
 
 
 class Moment(NamedTuple):
@@ -69,6 +75,21 @@ class _Pod:
         counts = self.is_ready(now, clocks) and not (is_young and taken < ready_at + clocks.sample)
         return PodSample(sum(seconds) / len(seconds) if seconds else None, request, counts)
 
+    def shown(self, now: int, per_core: float, clocks: Clocks) -> PodSample:
+        """A metric of the pods: whoever has one counts, ready or not; who has not started is left out."""
+        if not self.is_ready(now, clocks):
+            return PodSample(None, is_ready=False)
+        taken, ready_at = now - now % clocks.scrape, self.born + clocks.start
+        seconds = self.used[max(taken - clocks.window, ready_at) - self.born : max(0, taken - self.born)]
+        return PodSample(sum(seconds) / len(seconds) * per_core if seconds else None)
+
+
+def _samples(metric: Metric, fleet: Sequence[_Pod], now: int, pods: Pods, clocks: Clocks) -> list[PodSample]:
+    if metric.kind == "Utilization":
+        return [pod.sample(now, pods.request_cores, clocks) for pod in fleet]
+    per_core = pods.per_core.get(metric.name)
+    return [] if per_core is None else [pod.shown(now, per_core, clocks) for pod in fleet]
+
 
 def simulate(
     autoscaler: Autoscaler,
@@ -95,7 +116,7 @@ def simulate(
             pod.used.append(min(share, pods.limit_cores))
         moments.append(Moment(now, demand, len(fleet), len(serving), len(serving) * pods.limit_cores))
         if now % clocks.sync == 0:
-            samples = {metric.name: [pod.sample(now, pods.request_cores, clocks) for pod in fleet] for metric in autoscaler.metrics}
+            samples = {metric.name: _samples(metric, fleet, now, pods, clocks) for metric in autoscaler.metrics}
             wanted = controller.decide(now, len(fleet), samples)
             fleet += [_Pod(now + 1) for _ in range(wanted - len(fleet))]
             # The youngest go first: those that are not ready, then those that are new.

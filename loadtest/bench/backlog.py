@@ -34,21 +34,21 @@ def measure(entries: int, folder: Path, console: Console) -> dict[str, object]:
     """Fill the streams while the writer is away, start it, and watch; prints what came of it and returns it."""
     with bed(folder) as made:
         made.start_redis()
-        store = _choose_store(folder)
+        store = choose_store(folder)
         console.print(f"Starting Redis, the service and {store} ...")
-        _run("migrate")
-        with _writer(made):
-            secret = json.loads(_run("client", "add", "bench", "--scope", "read", "--scope", "write", "--json"))["client_secret"]
+        command("migrate")
+        with writer(made):
+            secret = json.loads(command("client", "add", "bench", "--scope", "read", "--scope", "write", "--json"))["client_secret"]
         made.secret = secret
         made.start_service()
         with redis.Redis(port=made.redis_port) as client:
             _fill(client, entries, console)
             before = _acknowledged(client)
             began = time.monotonic()
-            with _writer(made) as writer:
+            with writer(made) as process:
                 answers = asyncio.run(_drain(made, client, console))
                 seconds = time.monotonic() - began
-                peak_mib = writer.peak_memory_bytes() / 2**20
+                peak_mib = process.peak_memory_bytes() / 2**20
             written, poison = _acknowledged(client) - before, sum(client.xlen(stream) for stream in POISON)
     made_meanwhile = len(answers.seconds.get(200, ()))
     refused = sum(len(times) for status, times in answers.seconds.items() if status != 200) + answers.lost
@@ -63,7 +63,7 @@ def measure(entries: int, folder: Path, console: Console) -> dict[str, object]:
     return {"rows": [row]}
 
 
-def _choose_store(folder: Path) -> str:
+def choose_store(folder: Path) -> str:
     """Oracle where the environment names one, else SQLite; the commands and the writer learn of it by the environment."""
     if all(os.environ.get(name) for name in ORACLE_VARIABLES):
         dsn, user, password = (os.environ[name] for name in ORACLE_VARIABLES)
@@ -74,7 +74,7 @@ def _choose_store(folder: Path) -> str:
 
 
 @contextmanager
-def _writer(made: Bed) -> Iterator[Process]:
+def writer(made: Bed) -> Iterator[Process]:
     """A writer that is ready, on the service's core; it ends with the block."""
     process = made.start(SERVICE_CORE, "writer", sys.executable, "-m", "authsvc", "write", AUTH_MANAGEMENT_PORT=str(made.writer_port))
     try:
@@ -84,7 +84,8 @@ def _writer(made: Bed) -> Iterator[Process]:
         process.stop()
 
 
-def _run(*words: str) -> str:
+def command(*words: str) -> str:
+    """What a command of the service prints; BenchError with what it complains of."""
     done = subprocess.run([sys.executable, "-m", "authsvc", *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(done.stderr.strip())
@@ -106,7 +107,7 @@ def _fill(client: redis.Redis, entries: int, console: Console) -> None:
 async def _drain(made: Bed, client: redis.Redis, console: Console) -> Answers:
     """Wait until nothing waits, while one connection makes a token after the other."""
     issue = request("POST", "/token", authorization=made.authorization, grant_type="client_credentials")
-    before, total = _acknowledged(client), _waiting(client)
+    before, total = _acknowledged(client), waiting(client)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Writing", total=total)
         ended = asyncio.Event()
@@ -118,12 +119,13 @@ async def _drain(made: Bed, client: redis.Redis, console: Console) -> Answers:
             await asyncio.sleep(0.2)
         ended.set()
         answers = await asking
-        while await asyncio.to_thread(_waiting, client) and time.monotonic() < deadline:
+        while await asyncio.to_thread(waiting, client) and time.monotonic() < deadline:
             await asyncio.sleep(0.1)
     return answers
 
 
-def _waiting(client: redis.Redis) -> int:
+def waiting(client: redis.Redis) -> int:
+    """Entries in the streams."""
     pipe = client.pipeline(transaction=False)
     for stream in STREAMS:
         pipe.xlen(stream)

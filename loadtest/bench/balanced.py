@@ -1,9 +1,10 @@
-"""`scripts/bench balanced`: what nginx and four instances change, and how long answers take at 70 % of what they can do."""
+"""`scripts/bench balanced`: what nginx (over HTTP, over TCP) and four instances change, and how long answers take at 70 % of their best."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -17,14 +18,16 @@ from authsvc.model import Kind
 from bench.bed import Bed, bed
 from bench.constant import Timed, ask_at
 from bench.cpu import CONNECTIONS, Subject, measure_in_turn
-from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process
+from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from bench.requests import request, service_tokens
-from localstack.layout import Layout
+from localstack.layout import HOST, Balancer, Layout
 from localstack.nginx import write_configuration
 from localstack.servers import find_nginx
 
 INSTANCES = 4
 TOKENS = 2000
+WAYS = 5
+"""Subjects of an endpoint; the first is one instance with nothing before it, the last but one four behind nginx."""
 SHARE = 0.7
 """Of the best rate, for the constant one."""
 
@@ -47,20 +50,22 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
         made.start_redis()
         redis = made.processes[-1]
         made.build_mirror()
-        one, four = _stack(made, folder / "one", 1), _stack(made, folder / "four", INSTANCES)
+        one, four = stack(made, folder / "one", 1), stack(made, folder / "four", INSTANCES)
         tokens = service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
         validates = [request("POST", "/validate", id_number=number, token=token) for number, token in enumerate(tokens)]
         subjects = [
-            Subject(f"{name}, {where}", url, Together(*instances, redis), partial(list, requests))
+            Subject(f"{name}, {where}", url, Together(*stack.instances, redis), partial(list, requests), balancer=nginx)
             for name, requests in (("validate", validates), ("token", _issues(made)))
-            for where, url, instances in (
-                ("one instance", one.layout.instance_urls[0], one.instances),
-                ("one behind nginx", one.layout.base_url, one.instances),
-                ("four behind nginx", four.layout.base_url, four.instances),
+            for where, url, stack, nginx in (
+                ("one instance", one.layout.instance_urls[0], one, None),
+                ("one behind nginx", one.layout.base_url, one, one.nginx),
+                ("one behind nginx, over TCP", one.stream_url, one, one.stream),
+                ("four behind nginx", four.layout.base_url, four, four.nginx),
+                ("four behind nginx, over TCP", four.stream_url, four, four.stream),
             )
         ]
         measure_in_turn(subjects, seconds, rounds, folder, console)
-        peak = median(sample.rate for sample in subjects[2].samples)
+        peak = median(sample.rate for sample in subjects[WAYS - 2].samples)
         os.sched_setaffinity(0, {LOAD_CORE})
         timed: Timed = uvloop.run(ask_at(SHARE * peak, four.layout.port, validates, CONNECTIONS, max(seconds, 5)))
     if timed.wrong:
@@ -73,14 +78,18 @@ def _issues(made: Bed) -> list[bytes]:
     return [request("POST", "/token", id_number=number, **fields) for number in range(TOKENS)]
 
 
-class _Stack(NamedTuple):
-    """nginx and its instances, as the local stack has them."""
+class Stack(NamedTuple):
+    """Instances as the local stack has them, and one nginx before them for each way of balancing."""
 
     layout: Layout
     instances: list[Process]
+    nginx: Process
+    stream: Process
+    stream_url: str
 
 
-def _stack(made: Bed, folder: Path, number: int) -> _Stack:
+def stack(made: Bed, folder: Path, number: int, change: Callable[[Path], None] = lambda _: None) -> Stack:
+    """Start it in a folder of its own; `change` may write other files beside the shared ones of the nginx that passes on requests."""
     folder.mkdir()
     layout = Layout(folder, port=made.free_ports(), instances=number)
     instances = []
@@ -89,27 +98,41 @@ def _stack(made: Bed, folder: Path, number: int) -> _Stack:
         instance = made.start(SERVICE_CORE, f"instance-{port}", sys.executable, "-m", "authsvc", "serve", **ports)
         instance.wait_for(f"http://127.0.0.1:{management}/ready")
         instances.append(instance)
+    nginx = _nginx(made, layout, layout.port, change)
+    (folder / "stream").mkdir()
+    port = free_port()
+    stream = _nginx(made, Layout(folder / "stream", layout.port, number, Balancer.STREAM), port)
+    return Stack(layout, instances, nginx, stream, f"http://{HOST}:{port}")
+
+
+def _nginx(made: Bed, layout: Layout, port: int, change: Callable[[Path], None] = lambda _: None) -> Process:
+    """The stack's nginx, but on this port."""
     write_configuration(layout)
-    prefix = str(layout.nginx_dir)
-    nginx = made.start(LOAD_CORE, f"nginx-{number}", str(find_nginx().path), "-p", prefix, "-c", f"{prefix}/nginx.conf", "-e", "stderr")
-    nginx.wait_for(f"{layout.base_url}/health")
-    return _Stack(layout, instances)
+    change(layout.nginx_dir)
+    listen = layout.nginx_dir / "listen.conf"
+    listen.write_text(listen.read_text().replace(f"{HOST}:{layout.port} ", f"{HOST}:{port} "))
+    command = [str(find_nginx(layout.balancer).path), "-p", str(layout.nginx_dir), "-c", str(layout.nginx_file), "-e", "stderr"]
+    nginx = made.start(LOAD_CORE, f"nginx-{layout.balancer}-{layout.instances}", *command)
+    nginx.wait_for(f"http://{HOST}:{port}/health")
+    return nginx
 
 
 def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console) -> dict[str, object]:
-    columns = ("what", "CPU µs of instances and Redis", "spread", "requests/s", "of one instance", "spread")
+    columns = ("what", "CPU µs", "spread", "of one", "spread", "nginx µs", "spread", "requests/s")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
     rows: list[dict[str, object]] = []
     for number, subject in enumerate(subjects):
-        alone = subjects[number - number % 3]
         cpu = [sample.cpu_microseconds for sample in subject.samples]
-        ratios = subject.over(alone)
+        of_one = subject.over(subjects[number - number % WAYS])
+        nginx = [sample.balancer_microseconds for sample in subject.samples]
         rate = median(sample.rate for sample in subject.samples)
         row: dict[str, object] = {"what": subject.name, "cpu_microseconds": median(cpu), "cpu_spread": [min(cpu), max(cpu)], "rate": rate}
-        rows.append(row | {"of_one": median(ratios), "of_one_spread": [min(ratios), max(ratios)]})
-        spread = f"{min(ratios):.2f}-{max(ratios):.2f}"
-        table.add_row(subject.name, f"{median(cpu):.1f}", f"{min(cpu):.1f}-{max(cpu):.1f}", f"{rate:,.0f}", f"{median(ratios):.2f}", spread)
+        row |= {"of_one": median(of_one), "of_one_spread": [min(of_one), max(of_one)]}
+        rows.append(row | {"nginx_microseconds": median(nginx), "nginx_spread": [min(nginx), max(nginx)]})
+        passed_on = _cells(nginx, 1) if subject.balancer else ("", "")
+        table.add_row(subject.name, *_cells(cpu, 1), *_cells(of_one, 2), *passed_on, f"{rate:,.0f}")
     console.print(table)
+    console.print("CPU µs of a request: of the instances and Redis, over that of one instance alone, and of nginx")
     p50, p99 = timed.percentile_ms(0.5), timed.percentile_ms(0.99)
     console.print(
         f"{SHARE:.0%} of {peak:,.0f} validates a second, at a constant rate: half are answered in {p50:.1f} ms, 99 % in {p99:.1f} ms"
@@ -117,3 +140,8 @@ def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console
     console.print(f"timed from when each was due; {timed.most_waiting} waited for a connection at most")
     rows.append({"what": "constant rate", "rate": SHARE * peak, "p50_ms": p50, "p99_ms": p99, "most_waiting": timed.most_waiting})
     return {"connections": CONNECTIONS, "rows": rows}
+
+
+def _cells(values: list[float], places: int) -> tuple[str, str]:
+    """Median and spread."""
+    return f"{median(values):.{places}f}", f"{min(values):.{places}f}-{max(values):.{places}f}"

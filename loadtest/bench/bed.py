@@ -96,10 +96,10 @@ class Bed:
         service.wait_for(f"http://127.0.0.1:{self.management_port}/ready")
         return service
 
-    def tokens(self, number: int, url: str | None = None) -> list[str]:
+    def tokens(self, number: int, url: str | None = None, path: str = "/token") -> list[str]:
         """So many fresh tokens of the client."""
         with httpx.Client(base_url=url or self.url, headers={"Authorization": self.authorization}) as client:
-            return [client.post("/token", data={"grant_type": "client_credentials"}).json()["access_token"] for _ in range(number)]
+            return [client.post(path, data={"grant_type": "client_credentials"}).json()["access_token"] for _ in range(number)]
 
     def stop(self) -> None:
         """End all, the last first."""

@@ -62,6 +62,7 @@ class Sample:
     cpu_microseconds: float
     rate: float
     p99_ms: float
+    balancer_microseconds: float = 0.0
 
 
 class Measured(Protocol):
@@ -83,6 +84,8 @@ class Subject:
     """Whether each request is good for one answer."""
     refused: bool = False
     """Whether every request is to be refused."""
+    balancer: Measured | None = None
+    """Who passes the requests on, and is measured by itself."""
     samples: list[Sample] = field(default_factory=list)
 
     def cpu_microseconds(self) -> float:
@@ -98,15 +101,17 @@ def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
     """Load a subject; wrong answers end the bench, for a rate of refusals is no rate."""
     prepared = subject.make_requests()
     file = write(prepared, folder / "requests")
-    before = subject.process.cpu_seconds()
+    measured = [subject.process, *filter(None, [subject.balancer])]
+    before = [each.cpu_seconds() for each in measured]
     seen = run_wrk(subject.url, file, seconds, CONNECTIONS, once=subject.once, core=LOAD_CORE)
-    used = subject.process.cpu_seconds() - before
+    used = [each.cpu_seconds() - then for each, then in zip(measured, before, strict=True)]
     if subject.once and seen.requests >= len(prepared) - CONNECTIONS:
         raise BenchError(f"{subject.name}: {len(prepared)} requests did not last: it is faster than was thought possible.")
     wrong = seen.lost + (seen.requests - seen.refused if subject.refused else seen.refused)
     if wrong or not seen.requests:
         raise BenchError(f"{subject.name}: {wrong} of {seen.requests} answers were wrong.")
-    return Sample(used / seen.requests * 1e6, seen.requests / seen.seconds, seen.p99_ms)
+    cpu, *balancer = (each / seen.requests * 1e6 for each in used)
+    return Sample(cpu, seen.requests / seen.seconds, seen.p99_ms, *balancer)
 
 
 def measure_in_turn(subjects: list[Subject], seconds: int, rounds: int, folder: Path, console: Console) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, cluster, compare, cpu, memory, overload, records, worker
+from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, overload, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
@@ -67,6 +67,13 @@ def of_memory(tokens: Annotated[int, typer.Option(min=1, help="Tokens to store."
     """Bytes of Redis memory that a live token costs."""
     _needs("taskset")
     memory.measure(tokens, console)
+
+
+@app.command("bytes")
+def of_bytes(json_file: Json = None) -> None:
+    """What a request sends over each wire and appends to Redis' file; for scripts/size."""
+    _needs("taskset")
+    _keep(_in_folder(lambda folder: footprint.measure(folder, console)), json_file)
 
 
 @app.command("records")

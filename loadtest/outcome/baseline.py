@@ -1,4 +1,4 @@
-"""A baseline: results that were found good, as a page for people and as gates for later runs; one folder an environment."""
+"""A baseline: results that were found good, as a page for people, gates for later runs and values for alerts; one folder an environment."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 import statistics
 from pathlib import Path
 
+from outcome import objectives
 from outcome.noise import FALL
 from outcome.results import Results, read_results, write_results
 from outcome.run import RunError
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
-REPORT, GATES = "BASELINE_REPORT.md", "gates.toml"
+REPORT, GATES, MONITORING = "BASELINE_REPORT.md", "gates.toml", "monitoring.yaml"
 P99_GROWTH = 1.5
 """What a gate allows of the baseline's p99: single runs differ more in it than medians of repeats."""
 
@@ -49,7 +50,11 @@ def baseline(name: str) -> Results:
 
 def derived(results: Results, name: str) -> dict[str, str]:
     """The files that follow from the results."""
-    return {REPORT: report(results, name), GATES: gates(results, name)}
+    files = {REPORT: report(results, name), GATES: gates(results, name)}
+    # Where the CPU of the instances was not seen the alerts have nothing to compare with; report and gates stand without it.
+    if objectives.can_tell(results):
+        files[MONITORING] = objectives.values_file(results, name)
+    return files
 
 
 def report(results: Results, name: str) -> str:
@@ -104,10 +109,11 @@ def _spread(values: list[float | None]) -> str:
 
 
 def main() -> None:
-    """Write what follows from each baseline's results."""
+    """Write what follows from each baseline's results, and from one of them the alerts' objectives."""
     for name in names():
         for file, text in derived(baseline(name), name).items():
             (BASELINES / name / file).write_text(text, encoding="utf-8")
+    objectives.FILE.write_text(objectives.rules_file(baseline(objectives.BASELINE), objectives.BASELINE), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,24 +7,23 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from outcome import baseline
 from outcome.command import run_command
 from outcome.run import RunError
 from sizing.costs import costs
+from sizing.demand import Demand
+from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, values_file
-from sizing.size import Demand, size
+from sizing.size import size
+
+WIDTH = 100
+"""A narrower terminal breaks the lines, which is easier to read than words cut short."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console()
-console.width = max(console.width, 120)
-GUIDE = (
-    ("an instance", "4+ cores, 2 GB, 10 GB SSD, 1 Gb/s"),
-    ("requests/s a core", "20,000"),
-    ("memory of 100,000 tokens", "100 MB"),
-)
-"""What the original guide says, for reference: nothing here follows from it."""
+console.width = max(console.width, WIDTH)
 Rate = Annotated[float, typer.Option(min=0, help="Requests a second at the busiest time.")]
 
 
@@ -41,6 +40,11 @@ def size_command(
     outage_minutes: Annotated[int, typer.Option(min=0, help="How long the record store may be away.")] = 30,
     connections: Annotated[int, typer.Option(min=0, help="Connections of clients at once.")] = 2000,
     store: Annotated[Literal["embedded", "oracle"], typer.Option(help="The record store.")] = "oracle",
+    link_gbits: Annotated[float, typer.Option(min=0.001, help="Network of the node that Redis is on.")] = 10,
+    sync_ms: Annotated[
+        float | None, typer.Option(min=0.001, help="99 % of your disk's syncs take no longer (authsvc check); else as measured.")
+    ] = None,
+    disk_mb: Annotated[float | None, typer.Option(min=0.001, help="MB/s that your disk takes in one stream; else as measured.")] = None,
     measured: Annotated[str, typer.Option("--baseline", help="Baseline with the cost of a request (loadtest/baselines).")] = BASELINE,
     output: Annotated[Path | None, typer.Option(help="Write the values to this file, for helm install -f.")] = None,
 ) -> None:
@@ -48,19 +52,23 @@ def size_command(
     demand = Demand(
         validate_=validate, token=token, ott=ott, revoke=revoke, introspect=introspect, health=health,
         ttl_seconds=ttl, headroom=headroom, outage_minutes=outage_minutes, connections=connections, store=store,
+        link_gbits=link_gbits, sync_ms=sync_ms, disk_mb_per_second=disk_mb,
     )  # fmt: skip
     if not any(demand.rates().values()):
         raise RunError("Nothing is asked for: name rates, for example --validate 30000 --token 15000.")
     if measured not in baseline.names():
         raise RunError(f"There is no baseline {measured}; there are: {', '.join(baseline.names())}.")
-    found = size(demand, costs(baseline.baseline(measured)))
-    table = Table("what", "needed", "because", box=None, header_style="bold")
+    footprint = kept_footprint()
+    found = size(demand, costs(baseline.baseline(measured)), footprint)
+    table = Table(Column("what", no_wrap=True), Column("needed", no_wrap=True), Column("the guide", no_wrap=True), "because")
+    table.box, table.header_style = None, "bold"
     for line in found.lines:
-        table.add_row(line.what, line.value, line.formula)
+        table.add_row(line.what, line.value, line.guide, line.formula)
     console.print(table)
     console.print(f"First to give out: {found.bottleneck}", highlight=False)
     console.print(f"Costs of a request: baseline {measured}, measured on {_place(measured)}.", highlight=False)
-    console.print("The original guide, for reference: " + "; ".join(f"{what}: {said}" for what, said in GUIDE) + ".", highlight=False)
+    console.print(f"Bytes of a request, and the disk unless you say: {footprint.command}, {_where(footprint)}.", highlight=False)
+    console.print("The guide is the original one, for reference: no number follows from it.", highlight=False)
     if output is not None:
         output.write_text(values_file(demand, measured), encoding="utf-8")
         console.print(f"Values: {output}", highlight=False)
@@ -69,6 +77,11 @@ def size_command(
 def _place(name: str) -> str:
     environment = baseline.baseline(name).environment
     return f"{environment['machine']}, {environment['machine_cores']} cores"
+
+
+def _where(footprint: Footprint) -> str:
+    environment = footprint.environment
+    return f"{environment['machine']}, {environment['cores']} cores, {environment['redis']}"
 
 
 def main() -> None:

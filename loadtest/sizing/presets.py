@@ -8,7 +8,9 @@ import yaml
 
 from outcome import baseline
 from sizing.costs import costs
-from sizing.size import Demand, size
+from sizing.demand import Demand
+from sizing.footprint import kept_footprint
+from sizing.size import size
 
 BASELINE = "two-cores"
 FOLDER = Path(__file__).resolve().parents[2] / "charts" / "auth-service" / "sizes"
@@ -31,7 +33,7 @@ PRESETS = {
 
 def values_file(demand: Demand, name: str) -> str:
     """A values file that says what it is for."""
-    found = size(demand, costs(baseline.baseline(name)))
+    found = size(demand, costs(baseline.baseline(name)), kept_footprint())
     asked = ", ".join(f"{endpoint} {rate:,.0f}" for endpoint, rate in demand.rates().items() if rate)
     head = [
         f"Sized by scripts/size from the baseline {name} for requests/s of {asked}; headroom {demand.headroom:g}.",
@@ -41,7 +43,7 @@ def values_file(demand: Demand, name: str) -> str:
     if demand.store == "oracle":
         head.append("Name oracle.url and oracle.existingSecret beside it: the embedded store has one writer.")
     if enough != "yes":
-        head.append(f"One Redis is not enough: {enough.removeprefix('no: ')}. Less headroom, or less demand a release.")
+        head.append(f"One Redis is not enough: {enough.removeprefix('no: ')} for its one thread. Less headroom, or less demand a release.")
     return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(found.values, sort_keys=False))
 
 

@@ -1,54 +1,31 @@
-"""The sums: cores, pods, memory, rows and sessions that a demand takes, and what would be the first to give out."""
+"""The answer: a line for each number with the sum that gave it, the chart's values, and what would be the first to give out."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from sizing.costs import COMPONENTS, Cost
+from sizing.demand import Demand
+from sizing.footprint import Footprint
+from sizing.needs import (
+    ENTRY_BYTES,
+    HEAD_BYTES,
+    MOST_CONNECTIONS,
+    NGINX_CORES,
+    POOL_MAX,
+    ROW_BYTES,
+    SESSION_RESERVE,
+    TOKEN_BYTES,
+    WRITER_ROWS,
+    Needs,
+)
+from sizing.values import chart_values
 
-from sizing.costs import COMPONENTS, ROWS, Cost
-
-TOKEN_BYTES, ENTRY_BYTES = 200, 256
-"""Of Redis memory, as the chart reckons (charts/auth-service/templates/_capacity.tpl)."""
-ROW_BYTES = 400
-"""Of the embedded store's file, a token."""
-WRITER_ROWS = 15_000
-"""Rows a second that a writer writes while it drains a backlog over SQLite on a core that it shares (docs/performance.md)."""
-WORKER_MIB, POD_MIB = 110, 64
-POOL_MAX, SESSION_RESERVE = 4, 10
-NGINX_CORES = 2
-MOST_CONNECTIONS = 8192 // 2
-"""Of clients, for each core of an nginx pod."""
-REDIS_CORES = 1.0
-"""Redis runs commands in one thread."""
-Rate = Annotated[float, Field(ge=0)]
-
-
-class Demand(BaseModel):
-    """What is to be answered, requests a second at the busiest time."""
-
-    model_config = ConfigDict(frozen=True)
-
-    validate_: Rate = 0
-    token: Rate = 0
-    ott: Rate = 0
-    revoke: Rate = 0
-    introspect: Rate = 0
-    health: Rate = 0
-    ttl_seconds: Annotated[int, Field(ge=1)] = 3600
-    one_time_ttl_seconds: Annotated[int, Field(ge=1)] = 120
-    headroom: Annotated[float, Field(ge=0, le=10)] = 0.5
-    """Of CPU, beyond what is used: 0.5 is half as much again."""
-    outage_minutes: Annotated[int, Field(ge=0)] = 30
-    connections: Annotated[int, Field(ge=0)] = 2000
-    store: Literal["embedded", "oracle"] = "oracle"
-
-    def rates(self) -> dict[str, float]:
-        """By endpoint."""
-        return {name: getattr(self, "validate_" if name == "validate" else name) for name in ROWS}
+GUIDE_CORE_RATE, GUIDE_TOKEN_BYTES = 20_000, 1000
+"""What the original guide says, for reference: requests a second a core, and 100 MB for 100,000 tokens. Nothing here follows from it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +35,8 @@ class Line:
     what: str
     value: str
     formula: str
+    guide: str = ""
+    """What the original guide has in its place."""
 
 
 @dataclass
@@ -70,105 +49,91 @@ class Sizing:
     bottleneck: str = ""
 
 
-def size(demand: Demand, costs: Mapping[str, Cost]) -> Sizing:
+def size(demand: Demand, costs: Mapping[str, Cost], footprint: Footprint) -> Sizing:
     """Size a release for a demand."""
-    rates = demand.rates()
-    cores = {name: sum(rate * getattr(costs[endpoint], name) / 1e6 for endpoint, rate in rates.items()) for name in COMPONENTS}
-    made, events = demand.token + demand.ott, demand.token + 2 * demand.ott + demand.revoke
-    found = Sizing()
+    needs = Needs(demand, costs, footprint)
+    parts = (_cores, _pods, _redis, _disk, _network, _records)
+    return Sizing([line for part in parts for line in part(needs)], chart_values(needs), _first(needs))
 
-    def line(what: str, value: str, formula: str) -> None:
-        found.lines.append(Line(what, value, formula))
 
+def _cores(needs: Needs) -> Iterator[Line]:
     for name in COMPONENTS:
-        parts = [f"{rate:,.0f} x {getattr(costs[endpoint], name):.0f}" for endpoint, rate in rates.items() if rate]
-        line(f"{name}: cores in use", f"{cores[name]:.2f}", f"({' + '.join(parts) or '0'}) us")
-    spare = 1 + demand.headroom
-    pods = max(2, math.ceil(cores["auth"] * spare))
-    line("auth: pods of one core", str(pods), f"{cores['auth']:.2f} x {spare:g}, at least 2")
-    least, most = max(2, math.ceil(pods / 3)), max(4, math.ceil(pods * 1.5))
-    line("auth: autoscaler", f"{least} to {most}", "a third of the pods to half as many again")
-    balancers = max(2, math.ceil(cores["nginx"] * spare / NGINX_CORES), math.ceil(demand.connections / (MOST_CONNECTIONS * NGINX_CORES)))
-    line(
-        "nginx: pods of two cores", str(balancers), f"{cores['nginx']:.2f} x {spare:g} / {NGINX_CORES}, {demand.connections:,} connections"
-    )
-    live = demand.token * demand.ttl_seconds + demand.ott * demand.one_time_ttl_seconds
-    waiting = events * demand.outage_minutes * 60
-    # The chart reckons every token as one of the access TTL, and an event for each; a revocation is one more.
-    reckoned = made * demand.ttl_seconds * TOKEN_BYTES + made * demand.outage_minutes * 60 * ENTRY_BYTES
-    filled = max(live * TOKEN_BYTES + waiting * ENTRY_BYTES, reckoned)
-    memory = max(256, math.ceil(filled / 2**20 / 128) * 128)
-    line(
-        "redis: live tokens",
-        f"{live:,.0f}",
-        f"{demand.token:,.0f} x {demand.ttl_seconds} + {demand.ott:,.0f} x {demand.one_time_ttl_seconds}",
-    )
-    line("redis: events of an outage", f"{waiting:,.0f}", f"{events:,.0f} a second x {demand.outage_minutes} min x 60")
-    line(
-        "redis: maxmemory",
-        f"{memory} MiB",
-        f"tokens x {TOKEN_BYTES} + events x {ENTRY_BYTES} bytes; its limit is twice that, for the copy of a rewrite",
-    )
-    line("redis: volume", f"{math.ceil(3 * memory / 1024)} GiB", "3 x maxmemory: the file, its rewrite, and room")
-    busy = cores["redis"] * spare / REDIS_CORES
-    enough = "yes" if busy <= 1 else f"no: {cores['redis'] * spare:.2f} cores for its one thread"
-    line("redis: one is enough", enough, f"{cores['redis']:.2f} x {spare:g} <= 1 core")
-    writers = 1 if demand.store == "embedded" else max(2, math.ceil(events * spare / WRITER_ROWS))
-    profile = "throughput" if events > WRITER_ROWS / 2 else "balanced"
-    line(
-        "writer: pods",
-        str(writers),
-        f"{events:,.0f} events a second x {spare:g} / {WRITER_ROWS:,}" + ("" if writers == 1 else ", at least 2"),
-    )
-    line("record store: rows a day", f"{made * 86_400:,.0f}", f"{made:,.0f} x 86,400; as much at most as the busiest time all day")
-    if demand.store == "oracle":
-        sessions = (writers + 1) * POOL_MAX + SESSION_RESERVE
-        line("oracle: sessions", str(sessions), f"({writers} writers + 1) x {POOL_MAX} + {SESSION_RESERVE}")
-    found.bottleneck = _first(cores, busy, events * spare / (writers * WRITER_ROWS))
-    found.values = _values(demand, pods, least, most, balancers, memory, writers, profile, made)
-    return found
+        parts = [f"{rate:,.0f} x {getattr(needs.costs[endpoint], name):.0f}" for endpoint, rate in needs.rates.items() if rate]
+        guide = f"{sum(needs.rates.values()) / GUIDE_CORE_RATE:.2f} in all" if name == "auth" else ""
+        yield Line(f"{name}: cores in use", f"{needs.cores[name]:.2f}", f"({' + '.join(parts) or '0'}) us", guide)
 
 
-def _first(cores: Mapping[str, float], redis_busy: float, writer_busy: float) -> str:
-    """What cannot be had more of: pods of auth and nginx can."""
-    name, busy = max((("Redis's one thread", redis_busy), ("the writers", writer_busy)), key=lambda each: each[1])
-    more = f"{1 / busy:.1f} times this demand" if busy else "any demand"
-    return f"{name}, at {more} with the same headroom; auth ({cores['auth']:.1f} cores) and nginx ({cores['nginx']:.1f}) grow by pods."
+def _pods(needs: Needs) -> Iterator[Line]:
+    cores, spare, slots = needs.cores, needs.spare, MOST_CONNECTIONS * NGINX_CORES
+    yield Line("auth: pods of one core", f"{needs.pods}", f"{cores['auth']:.2f} x {spare:g}, at least 2", "4+ cores, 2 GB")
+    yield Line("auth: autoscaler", "{} to {}".format(*needs.pods_bounds), "a third to one and a half of that")
+    by_cpu = f"{cores['nginx']:.2f} x {spare:g} / {NGINX_CORES}"
+    yield Line("nginx: pods of two cores", f"{needs.balancers}", f"{by_cpu}, at least 2")
+    least, most = needs.balancers_bounds
+    yield Line("nginx: autoscaler", f"{least} to {most}", "the same, and connections fit")
+    taken = f"{least} x {NGINX_CORES} workers x 8192 / 2 >= {needs.demand.connections:,}"
+    yield Line("nginx: connections", f"{least * slots:,}", taken)
 
 
-def _values(
-    demand: Demand, pods: int, least: int, most: int, balancers: int, memory: int, writers: int, profile: str, made: float
-) -> dict[str, Any]:
-    auth_memory = {"memory": f"{POD_MIB + WORKER_MIB + 18}Mi"}
-    values: dict[str, Any] = {
-        "auth": {
-            "replicas": pods,
-            "autoscaling": {"enabled": True, "minReplicas": least, "maxReplicas": most},
-            "resources": {"requests": {"cpu": "500m"} | auth_memory, "limits": {"cpu": "1", "memory": "384Mi"}},
-        },
-        "nginx": {
-            "replicas": balancers,
-            "resources": {"requests": {"cpu": "500m", "memory": "128Mi"}, "limits": {"cpu": str(NGINX_CORES), "memory": "256Mi"}},
-        },
-        "redis": {
-            "resources": {"requests": {"cpu": "1", "memory": f"{2 * memory}Mi"}, "limits": {"cpu": "2", "memory": f"{2 * memory}Mi"}},
-            "persistence": {"size": f"{math.ceil(3 * memory / 1024)}Gi"},
-        },
-        "writer": {"profile": profile},
-        "capacity": {
-            "tokensPerSecond": math.ceil(made),
-            "accessTtlSeconds": demand.ttl_seconds,
-            "outageMinutes": demand.outage_minutes,
-            "clientConnections": demand.connections,
-        },
-    }
-    if demand.store == "oracle":
-        values["writer"]["replicas"] = writers
-        values["oracle"] = {
-            "poolMax": POOL_MAX,
-            "sessionReserve": SESSION_RESERVE,
-            "sessionLimit": (writers + 1) * POOL_MAX + SESSION_RESERVE,
-        }
+def _redis(needs: Needs) -> Iterator[Line]:
+    demand, busy = needs.demand, needs.cores["redis"] * needs.spare
+    sums = (f"{demand.token:,.0f} x {demand.ttl_seconds}", f"{demand.ott:,.0f} x {demand.one_time_ttl_seconds}")
+    yield Line("redis: live tokens", f"{needs.live:,.0f}", " + ".join(sums))
+    yield Line("redis: events of an outage", f"{needs.waiting:,.0f}", f"{needs.events:,.0f} a second x {demand.outage_minutes} min x 60")
+    bytes_ = f"tokens x {TOKEN_BYTES} + events x {ENTRY_BYTES} bytes; the limit is twice that, to copy at a rewrite"
+    guide = f"{needs.live * GUIDE_TOKEN_BYTES / 2**20:,.0f} MiB"
+    yield Line("redis: maxmemory", f"{needs.memory_mib:,} MiB", bytes_, guide)
+    bridged = "any" if math.isinf(needs.bridged_minutes) else f"{needs.bridged_minutes:,.0f} min"
+    limit = f"{needs.bridged_events:,.0f} events / {needs.events:,.0f} / 60"
+    yield Line("redis: outage bridged", bridged, limit)
+    yield Line(
+        "redis: one is enough",
+        "yes" if busy <= 1 else f"no: {busy:.2f} cores",
+        f"{needs.cores['redis']:.2f} x {needs.spare:g} <= 1: it has one thread",
+    )
+
+
+def _disk(needs: Needs) -> Iterator[Line]:
+    yield Line("disk: volume of redis", f"{needs.volume_gib:,} GiB", "3 x maxmemory: file, rewrite, room", "10 GB")
+    rows = {name: needs.footprint.of(name).appended for name in ("token", "ott", "use", "revoke")}
+    appended = " + ".join(
+        f"{rate:,.0f} x {rows[name]:.0f}"
+        for name, rate in zip(rows, (needs.demand.token, needs.demand.ott, needs.demand.ott, needs.demand.revoke), strict=True)
+        if rate
+    )
+    room = f"of {needs.disk_mb_per_second:,.0f} MB/s"
+    yield Line("disk: appended by redis", f"{needs.appended_mb:,.1f} MB/s", f"({appended or '0'}) bytes, {room}")
+    tail = f"2 x {needs.sync_ms:.1f}: a sync under way, and its own"
+    yield Line("disk: part of the p99", f"{2 * needs.sync_ms:.1f} ms", tail)
+
+
+def _network(needs: Needs) -> Iterator[Line]:
+    heads = f"bytes of each + {HEAD_BYTES} of heads"
+    into, out = needs.mbits("client_in"), needs.mbits("client_out")
+    yield Line("network: clients, in and out", f"{into:,.0f}, {out:,.0f} Mb/s", f"({heads}) x 8", "1 Gb/s each")
+    pod_in, pod_out = (into + needs.mbits("auth_out")) / needs.balancers, (out + needs.mbits("auth_in")) / needs.balancers
+    yield Line("network: an nginx pod", f"{pod_in:,.0f}, {pod_out:,.0f} Mb/s", f"clients and instances, / {needs.balancers} pods")
+    redis = (needs.redis_mbits("redis_in"), needs.redis_mbits("redis_out"))
+    pod_in, pod_out = (needs.mbits("auth_in") + redis[1]) / needs.pods, (needs.mbits("auth_out") + redis[0]) / needs.pods
+    yield Line("network: an auth pod", f"{pod_in:,.0f}, {pod_out:,.0f} Mb/s", f"nginx and Redis, / {needs.pods} pods", "1 Gb/s")
+    link = f"auth and writers, of {needs.demand.link_gbits:g} Gb/s"
+    yield Line("network: redis", f"{redis[0]:,.0f}, {redis[1]:,.0f} Mb/s", link)
+
+
+def _records(needs: Needs) -> Iterator[Line]:
+    rows = f"{needs.events:,.0f} events a second x {needs.spare:g} / {WRITER_ROWS:,}" + ("" if needs.writers == 1 else ", at least 2")
+    yield Line("writer: pods", f"{needs.writers}", rows)
+    day = f"{needs.made:,.0f} x 86,400; at the busiest all day"
+    yield Line("record store: rows a day", f"{needs.made * 86_400:,.0f}", day)
+    if needs.demand.store == "oracle":
+        yield Line("oracle: sessions", f"{needs.sessions}", f"({needs.writers} writers + 1) x {POOL_MAX} + {SESSION_RESERVE}")
     else:
-        values["writer"]["persistence"] = {"size": f"{max(1, math.ceil(made * 86_400 * 30 * ROW_BYTES / 2**30))}Gi"}
-    return values
+        yield Line("record store: disk a day", f"{needs.made * 86_400 * ROW_BYTES / 1e9:,.1f} GB", f"rows x {ROW_BYTES} bytes")
+
+
+def _first(needs: Needs) -> str:
+    """What cannot be had more of: pods of auth and nginx can."""
+    name, busy = max(needs.busy().items(), key=lambda each: each[1])
+    more = f"{1 / busy:.1f} times this demand" if busy else "any demand"
+    auth, nginx = needs.cores["auth"], needs.cores["nginx"]
+    return f"{name}, at {more} with the same headroom; auth ({auth:.1f} cores) and nginx ({nginx:.1f}) grow by pods."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -34,8 +33,8 @@ def _of_values(chart: Path, root: BaseModel) -> dict[Path, str]:
 
 def main() -> None:
     """Write them."""
-    shutil.rmtree(CHART / "files", ignore_errors=True)
-    (CHART / "files").mkdir()
+    for copy in (CHART / "files").glob("*.conf"):
+        copy.unlink()
     for file, text in written().items():
         file.write_text(text, encoding="utf-8")
 

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from chart.base import Object, Pods, Resources, Values, resources
+from chart.base import Autoscaling, Object, Pods, Resources, Values, resources
 
 
-class Autoscaling(Values):
-    """HorizontalPodAutoscaler over the CPU of the container `auth`. With it the chart renders no `replicas`."""
+class AuthAutoscaling(Autoscaling):
+    """HorizontalPodAutoscaler over the CPU of the container, and over metrics of the pods. With it the chart renders no `replicas`."""
 
-    enabled: bool = True
-    min_replicas: Annotated[int, Field(ge=1, le=1000, description="Never fewer pods.")] = 4
-    max_replicas: Annotated[int, Field(ge=1, le=1000, description="Never more pods.")] = 12
-    target_cpu_utilization: Annotated[
-        int, Field(ge=10, le=95, description="Per cent of the CPU request that the pods use on average when there are enough of them.")
-    ] = 60
+    requests_per_second: Annotated[
+        int | None, Field(ge=1, description="Requests a second for each pod; needs files/prometheus-adapter.yaml. Null: CPU alone.")
+    ] = None
+    in_flight: Annotated[
+        int | None, Field(ge=1, description="Requests in work at once in each pod; needs files/prometheus-adapter.yaml. Null: CPU alone.")
+    ] = None
 
 
 class Keda(Values):
@@ -31,7 +31,7 @@ class Auth(Pods):
     """The instances that answer tokens: a Deployment."""
 
     replicas: Annotated[int, Field(ge=0, le=1000, description="Pods, where autoscaling is off.")] = 4
-    autoscaling: Autoscaling = Autoscaling()
+    autoscaling: AuthAutoscaling = AuthAutoscaling(min_replicas=4, max_replicas=12)
     keda: Keda = Keda()
     workers: Annotated[
         int | None, Field(ge=1, le=64, description="Worker processes of a pod. Null: one for each whole CPU of its limit.")

@@ -43,6 +43,17 @@ def resources(cpu: str, memory: str, cpu_limit: str | None = None, memory_limit:
     )
 
 
+class Autoscaling(Values):
+    """HorizontalPodAutoscaler over the CPU of the component's container. With it the chart renders no `replicas`."""
+
+    enabled: bool = True
+    min_replicas: Annotated[int, Field(ge=1, le=1000, description="Never fewer pods.")]
+    max_replicas: Annotated[int, Field(ge=1, le=1000, description="Never more pods.")]
+    target_cpu_utilization: Annotated[
+        int, Field(ge=10, le=95, description="Per cent of the CPU request that the pods use on average when there are enough of them.")
+    ] = 60
+
+
 class Image(Values):
     """An image; a digest wins over the tag."""
 

@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chart.base import Image, Name, Object, Pods, Port, Resources, Values, resources
+from chart.base import Autoscaling, Image, Name, Object, Pods, Port, Resources, Values, resources
 
 
 class RateLimit(Values):
-    """Requests that one address may send, over all nginx pods together; more are answered 429."""
+    """Requests that one address may send, over all nginx pods together; more are answered 429 (mode http). Each pod lets its part of the most
+    pods through."""
 
     requests_per_second: Annotated[int, Field(ge=0, description="0: no limit.")] = 0
     burst: Annotated[int, Field(ge=0, description="Requests above the rate that are let through at once.")] = 200
@@ -59,7 +60,22 @@ class Nginx(Pods):
     """The balancer: a Deployment of nginx 1.27.4 or later."""
 
     image: Image = Image(repository="nginx", tag="1.31")
-    replicas: Annotated[int, Field(ge=1, le=100, description="Pods.")] = 2
+    mode: Annotated[
+        Literal["http", "stream"],
+        Field(
+            description="http: nginx passes on requests, and sends again what may be. stream: it passes on connections, for less CPU, and each stays "
+            "with its instance (docs/balancer.md)."
+        ),
+    ] = "http"
+    proxy_protocol: Annotated[
+        bool,
+        Field(
+            description="With mode stream: nginx begins each connection with a PROXY header that names the caller, and auth takes no other "
+            "(AUTH_PROXY_PROTOCOL). Switched in a running release, nothing is answered until both have rolled."
+        ),
+    ] = False
+    replicas: Annotated[int, Field(ge=1, le=100, description="Pods, where autoscaling is off.")] = 2
+    autoscaling: Autoscaling = Autoscaling(min_replicas=2, max_replicas=6)
     resources: Annotated[Resources, Field(description="Passing a request on costs about half of what answering it does.")] = resources(
         "100m", "64Mi", "1", "192Mi"
     )
@@ -83,13 +99,18 @@ class Nginx(Pods):
     ] = 30
     access_log: Annotated[
         Literal["errors", "all", "off"],
-        Field(description="Which requests are logged, as JSON: those that nginx or an instance failed, all, none."),
+        Field(
+            description="Which requests (mode stream: connections) are logged, as JSON: those that nginx or an instance failed, all, none."
+        ),
     ] = "errors"
     trusted_proxies: Annotated[
-        list[str] | None, Field(description="CIDRs of balancers before nginx whose X-Forwarded-For names the client.")
+        list[str] | None, Field(description="CIDRs of balancers before nginx whose X-Forwarded-For names the client (mode http).")
     ] = []
     rate_limit: RateLimit = RateLimit()
-    server_snippet: Annotated[str, Field(description="nginx directives added to the server block. Checked before the pod starts.")] = ""
+    server_snippet: Annotated[
+        str,
+        Field(description="nginx directives added to the server block, of the http or the stream module. Checked before the pod starts."),
+    ] = ""
     stub_status: Annotated[
         bool, Field(description="Serve nginx's counters at /status of its management port; the image must have the module.")
     ] = False

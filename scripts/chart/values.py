@@ -56,12 +56,34 @@ class NetworkPolicy(Values):
     ] = []
 
 
+class Objectives(Values):
+    """What the alerts hold the service to."""
+
+    error_budget: Annotated[float, Field(gt=0, lt=1, description="Share of the answers of 30 days that may be 5xx or 429.")] = 0.001
+    p99_seconds: Annotated[float, Field(gt=0, description="What one of a hundred requests may take longer than.")] = 0.05
+
+
 class Monitoring(Values):
-    """A PodMonitor of the Prometheus operator for auth and writer, and an alert for the volume of Redis (PrometheusRule)."""
+    """For the Prometheus operator: a PodMonitor of auth and writer, recording and alert rules (PrometheusRule), and a dashboard."""
 
     enabled: bool = False
-    labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds it.")] = {}
+    labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds them.")] = {}
     interval: Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m)$", description="Time between two scrapes.")] = "15s"
+    dashboard_labels: Annotated[
+        dict[str, str] | None,
+        Field(description="Labels by which your Grafana finds the ConfigMap with the dashboard; null: no dashboard."),
+    ] = {"grafana_dashboard": "1"}
+    runbooks_url: Annotated[str, Field(description="Where docs/runbooks is for those who are alerted; each alert links to its page.")] = (
+        "docs/runbooks"
+    )
+    objectives: Objectives = Objectives()
+    baseline_cpu_microseconds: Annotated[
+        dict[str, int] | None,
+        Field(
+            description="CPU of an instance for one request of each endpoint, and idle for a second; an alert says when requests cost a "
+            "quarter more. Empty: the baseline that the chart comes with; loadtest/baselines/NAME/monitoring.yaml has your own."
+        ),
+    ] = {}
 
 
 class Capacity(Values):
@@ -111,7 +133,8 @@ class ChartValues(Values):
     base_path: Annotated[
         str,
         Field(
-            pattern=r"^(/[A-Za-z0-9._~-]+)*$", description="Prefix under which nginx serves the API, as /auth-server/v1/oauth; empty: none."
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+            description="Prefix under which nginx serves the API, as /auth-server/v1/oauth; empty: none. Needs nginx.mode http.",
         ),
     ] = ""
     image: ServiceImage = ServiceImage(repository="auth-service", tag="")

@@ -17,7 +17,7 @@ from rich.console import Console
 from localstack import nginx
 from localstack.display import show
 from localstack.errors import StackError
-from localstack.layout import DEFAULT_INSTANCES, DEFAULT_PORT, MAX_INSTANCES, ROOT
+from localstack.layout import DEFAULT_INSTANCES, DEFAULT_PORT, MAX_INSTANCES, ROOT, Balancer
 from localstack.stack import Stack
 from localstack.watch import watch as watch_events
 
@@ -31,20 +31,21 @@ RunDir = Annotated[Path, typer.Option(envvar="STACK_RUN_DIR", help="Folder of th
 def up(
     port: Annotated[int, typer.Option(help="nginx's port; the 200 above it are used too.", min=1, max=65335)] = DEFAULT_PORT,
     instances: Annotated[int, typer.Option(help="Service instances.", min=1, max=MAX_INSTANCES)] = DEFAULT_INSTANCES,
+    balancer: Annotated[Balancer, typer.Option(help="Whether nginx passes on requests or connections: docs/balancer.md.")] = Balancer.HTTP,
     run_dir: RunDir = ROOT / ".run",
     detach: Annotated[bool, typer.Option("--detach", help="Return once everything is ready, instead of waiting for Ctrl-C.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget all data, keys and the demo client first.")] = False,
 ) -> None:
     """Start the stack, create a demo client and show what runs where."""
     settings = {name: value for name, value in os.environ.items() if name.startswith("AUTH_")}
-    stack = Stack(run_dir, port=port, instances=instances, env=settings)
+    stack = Stack(run_dir, port=port, instances=instances, balancer=balancer, env=settings)
     state = stack.state()
     if state is not None:
         if fresh:
             raise StackError("The stack is up: stop it with scripts/down before a fresh start.")
         console.print("The stack is up already.")
-        if (state["base_url"], len(state["instances"])) != (stack.layout.base_url, instances):
-            console.print("Its port or number of instances is not what was asked for: scripts/down first, to change that.")
+        if (state["base_url"], len(state["instances"]), state["balancer"]) != (stack.layout.base_url, instances, balancer):
+            console.print("Its port, number of instances or balancer is not what was asked for: scripts/down first, to change that.")
         show(console, state, stack.layout.run_dir)
         return
     with _signals_interrupt():
@@ -86,9 +87,9 @@ def watch(run_dir: Path) -> None:
 
 
 @app.command(hidden=True)
-def run_nginx(binary: Path, run_dir: Path) -> None:
+def run_nginx(binary: Path, run_dir: Path, balancer: Balancer) -> None:
     """Become nginx; started by supervisord."""
-    nginx.run(binary, run_dir)
+    nginx.run(binary, run_dir, balancer)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def show(console: Console, state: StackState, run_dir: Path) -> None:
     """Print the table and the commands. The commands are never wrapped, so that they can be pasted."""
     pids, management = state["pids"], state["management"]
     table = Table("process", "address", "management", "pid", title="The local stack", title_justify="left")
-    table.add_row("nginx", state["base_url"], "", str(pids["nginx"]))
+    table.add_row(f"nginx ({state['balancer']})", state["base_url"], "", str(pids["nginx"]))
     for number, (url, inside, pid) in enumerate(zip(state["instances"], management, pids["instances"], strict=False), 1):
         table.add_row(f"instance {number}", url, inside, str(pid))
     table.add_row("writer", "", management[-1], str(pids["writer"]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from localstack.errors import StackError
@@ -21,6 +22,13 @@ _SOCKET_PATH_BYTES = 100
 """A Unix socket's path has 107 bytes on Linux and 103 on macOS."""
 
 
+class Balancer(StrEnum):
+    """What nginx passes on: requests, or connections (docs/balancer.md)."""
+
+    HTTP = "http"
+    STREAM = "stream"
+
+
 @dataclass(frozen=True)
 class Layout:
     """Every path and address of one stack. `run_dir` is absolute."""
@@ -28,6 +36,7 @@ class Layout:
     run_dir: Path
     port: int = DEFAULT_PORT
     instances: int = DEFAULT_INSTANCES
+    balancer: Balancer = Balancer.HTTP
 
     def __post_init__(self) -> None:
         for path in (self.run_dir, ROOT):
@@ -104,6 +113,11 @@ class Layout:
     def nginx_dir(self) -> Path:
         """nginx's prefix: copies of the files of `nginx/` and those that are this stack's own."""
         return self.run_dir / "nginx"
+
+    @property
+    def nginx_file(self) -> Path:
+        """The file that nginx is started with."""
+        return self.nginx_dir / {Balancer.HTTP: "nginx.conf", Balancer.STREAM: "stream.conf"}[self.balancer]
 
     @property
     def control_socket(self) -> Path:

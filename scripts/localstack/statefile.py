@@ -25,6 +25,7 @@ class StackState(TypedDict):
     """What `stack.json` holds."""
 
     base_url: str
+    balancer: str
     instances: list[str]
     management: list[str]
     redis_url: str
@@ -47,6 +48,7 @@ def write_state(layout: Layout, client_id: str, client_secret: str, pids: Callab
     with _locked(layout.state_file):
         state: StackState = {
             "base_url": layout.base_url,
+            "balancer": layout.balancer,
             "instances": layout.instance_urls,
             "management": layout.management_urls,
             "redis_url": layout.redis_url,

@@ -64,7 +64,9 @@ def configuration(layout: Layout, redis: Server, nginx: Server) -> str:
             | {"environment": f'AUTH_PORT="{port}",AUTH_MANAGEMENT_PORT="{management_port}"', "stopsignal": "INT"}
             for name, port, management_port in ports
         },
-        "program:nginx": _program(layout, "nginx", 40, _python("localstack", "run-nginx", str(nginx.path), str(layout.run_dir)))
+        "program:nginx": _program(
+            layout, "nginx", 40, _python("localstack", "run-nginx", str(nginx.path), str(layout.run_dir), layout.balancer)
+        )
         | {"directory": layout.nginx_dir, "stopsignal": "QUIT", "redirect_stderr": "false"}
         | {"stdout_logfile": layout.log_dir / "access.log", "stderr_logfile": layout.log_dir / "nginx.log"},
         "eventlistener:watch": _program(layout, "watch", 5, _python("localstack", "watch", str(layout.run_dir)))

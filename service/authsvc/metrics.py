@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest, multiprocess
 
 from authsvc.model import Kind
+from authsvc.vitals import Vitals
 
 disable_created_metrics()  # type: ignore[no-untyped-call] # a gauge beside every counter doubles the page and nobody here reads it
 
@@ -102,7 +103,13 @@ class Metrics:
             buckets=SECONDS_BUCKETS,
             registry=registry,
         )
-        self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", multiprocess_mode="livemin", registry=registry)
+        self.backlog_limit_entries = Gauge(
+            "record_backlog_limit_entries",
+            "Entries of the backlog at which no more tokens are made; 0 until Redis was seen.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self.vitals = Vitals(registry)
         self.fold()
 
     def fold(self) -> None:
@@ -128,6 +135,7 @@ class Metrics:
         self._add(self._misses, counts.missed, "missed")
         self._add_durations(self._redis, counts.redis, "redis")
         self._in_flight.set(counts.in_flight)
+        self.vitals.fold()
 
     def _add(self, counter: Counter, value: float, *key: object) -> None:
         counter.inc(value - self._folded[key])

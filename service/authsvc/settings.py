@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from authsvc.errors import OperatorError
 
 PREFIX = "AUTH_"
-SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD")
+SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD", "PROFILING_SECRET")
 """Settings that may come from a file named by `AUTH_<NAME>_FILE` instead."""
 PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "example", "your-", "your_", "insecure")
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     )
     keep_alive_seconds: int = Field(
         75, ge=1, le=3600, description="How long an idle client connection stays open; longer than the balancer's."
+    )
+
+    proxy_protocol: bool = Field(
+        False,
+        description="Every connection to the public socket begins with a PROXY header, version 1 or 2, that names the caller; others are "
+        "closed. For a balancer that passes on connections, and only if nobody gets past it.",
     )
 
     records_url: str = Field(
@@ -143,7 +149,15 @@ class Settings(BaseSettings):
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    access_log: bool = Field(False, description="Log a line for each request to an endpoint.")
+    profiling_secret: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Who knows it may ask the management port for a profile (`authsvc profile`); by default nobody may.",
+    )
+    access_log: bool = Field(
+        False,
+        description="Log a line for each request to an endpoint; its `client` is who opened the connection, or whom a PROXY header names.",
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -32,6 +32,7 @@ def test_kubernetes_takes_every_object(value_set: str, version: str) -> None:
         ("PrometheusRule", "groups", [{"rules": []}]),
         ("HTTPRoute", "rules", [{"backendRefs": [{"name": "auth", "port": "http"}]}]),
         ("ScaledObject", "scaleTargetRef", {"nam": "auth"}),
+        ("ScaledObject", "advanced", {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"policies": [{"type": "Percent"}]}}}}),
     ],
 )
 def test_schemas_of_our_own_refuse_what_is_wrong(kind: str, field: str, value: object) -> None:

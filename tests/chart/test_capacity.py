@@ -13,8 +13,30 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"auth": {"keda": {"enabled": True}}}, "auth.autoscaling and auth.keda are both enabled"),
     ({"auth": {"autoscaling": {"enabled": False}, "keda": {"enabled": True}}}, "auth.keda is enabled without auth.keda.triggers"),
     ({"auth": {"autoscaling": {"minReplicas": 13}}}, "auth.autoscaling.minReplicas 13 is above maxReplicas 12."),
+    ({"nginx": {"autoscaling": {"minReplicas": 7}}}, "nginx.autoscaling.minReplicas 7 is above maxReplicas 6."),
     ({"auth": {"pdbMaxUnavailable": 4}}, "auth.pdbMaxUnavailable 4 would let a drain take all 4 pods at once"),
-    ({"nginx": {"pdbMaxUnavailable": 2}}, "nginx.pdbMaxUnavailable 2 would let a drain take all 2 pods at once"),
+    (
+        {"nginx": {"pdbMaxUnavailable": 2}},
+        "nginx.pdbMaxUnavailable 2 would let a drain take all 2 pods at once: keep it below nginx.autoscaling.min",
+    ),
+    (
+        {"nginx": {"replicas": 3, "autoscaling": {"enabled": False}, "pdbMaxUnavailable": 3}},
+        "would let a drain take all 3 pods at once: keep it below nginx.replicas.",
+    ),
+    (
+        {"nginx": {"mode": "stream", "rateLimit": {"requestsPerSecond": 9}}},
+        "nginx.rateLimit needs nginx.mode: http; as stream nginx",
+    ),
+    (
+        {"nginx": {"mode": "stream", "trustedProxies": ["10.0.0.0/8"]}},
+        "nginx.trustedProxies needs nginx.mode: http; as stream nginx",
+    ),
+    ({"nginx": {"mode": "stream"}, "basePath": "/auth"}, "basePath needs nginx.mode: http; as stream nginx"),
+    (
+        {"nginx": {"proxyProtocol": True}},
+        "nginx.proxyProtocol needs nginx.mode: stream; as http nginx names the caller in",
+    ),
+    ({"settings": {"AUTH_PROXY_PROTOCOL": True}}, "settings.AUTH_PROXY_PROTOCOL has a value of its own"),
     ({"auth": {"drainSeconds": 4}}, "auth.drainSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     ({"auth": {"keepAliveSeconds": 4}}, "auth.keepAliveSeconds 4 is not above the 4 s that nginx keeps idle connections"),
     (
@@ -54,7 +76,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "but its maxmemory is 200Mi: raise redis.external.memory.",
     ),
     ({"redis": {"persistence": {"size": "1535Mi"}}}, "redis.persistence.size 1535Mi is less than 3 x maxmemory 512Mi"),
-    ({"capacity": {"clientConnections": 8193}}, "capacity.clientConnections 8193 do not fit: 2 nginx pods x 1 workers x 8192 / 2 = 8192"),
+    (
+        {"capacity": {"clientConnections": 8193}},
+        "capacity.clientConnections 8193 do not fit: 2 nginx pods x 1 workers x 8192 / 2 = 8192: raise nginx.autoscaling.minReplicas",
+    ),
+    (
+        {"capacity": {"clientConnections": 12289}, "nginx": {"replicas": 3, "autoscaling": {"enabled": False}}},
+        "3 nginx pods x 1 workers x 8192 / 2 = 12288: raise nginx.replicas or the CPU limit of nginx.",
+    ),
     ({"secrets": {"tokenKeys": {"acceptedEntry": "token-key"}}}, 'secrets.tokenKeys names entry "token-key" twice'),
     ({"clients": {"seed": [{"client_id": "a"}], "existingConfigMap": "b"}}, "clients.seed and clients.existingConfigMap are both given"),
     ({"nginx": {"httpRoute": {"enabled": True}}}, "nginx.httpRoute is enabled without nginx.httpRoute.parentRefs"),
@@ -71,6 +100,8 @@ JUST_GOOD: list[dict[str, Any]] = [
     {"redis": {"maxClients": 112}},
     {"redis": {"persistence": {"size": "1536Mi"}}},
     {"capacity": {"clientConnections": 8192}},
+    {"capacity": {"clientConnections": 12288}, "nginx": {"autoscaling": {"minReplicas": 3}}},
+    {"nginx": {"pdbMaxUnavailable": 2, "autoscaling": {"minReplicas": 3}}},
     {"auth": {"preStopSeconds": 36}},
     {"nginx": {"resolverSeconds": 30, "dnsTtlSeconds": 300}},
     {"auth": {"preStopSeconds": 0, "drainSeconds": 12}, "nginx": {"dnsTtlSeconds": 0}},

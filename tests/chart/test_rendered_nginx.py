@@ -17,7 +17,7 @@ from value_sets import API_VERSIONS, VALUE_SETS
 
 from certificates import Authority
 from servers import wait_until
-from service.nginx_fixture import NginxServer, free_port, nginx_binary
+from service.nginx_fixture import HTTP, STREAM, NginxServer, free_port, nginx_binary
 from service.one_instance import FORM, OneInstance, basic, bearer, one_instance, secret_of
 from service.wire import ask
 
@@ -27,7 +27,7 @@ PREFIX = "/auth-server/v1/oauth"
 def files_of(values: dict[str, Any]) -> dict[str, str]:
     """nginx's files by name."""
     objects = render(values, apis=API_VERSIONS)
-    [found] = [thing for thing in of_kind(objects, "ConfigMap") if "nginx.conf" in thing["data"]]
+    [found] = [thing for thing in of_kind(objects, "ConfigMap") if "process.conf" in thing["data"]]
     data: dict[str, str] = found["data"]
     return data
 
@@ -41,12 +41,14 @@ def test_nginx_takes_the_files(value_set: str, tmp_path: Path) -> None:
         capture_output=True,
     )
     (tmp_path / "resolver.conf").write_text("resolver 127.0.0.1 valid=5s ipv6=off;\n")
-    for name, text in files_of(VALUE_SETS[value_set]).items():
+    files = files_of(VALUE_SETS[value_set])
+    for name, text in files.items():
         # The wheel has no stub_status; a name that only a cluster knows is looked up at the start unless it is to be resolved later.
         here = text.replace("/run/nginx/", f"{tmp_path}/").replace("/run/nginx-tls/", f"{tmp_path}/").replace("stub_status;", "return 204;")
         (tmp_path / name).write_text(here.replace("svc.cluster.local:8080 max_fails=0", "svc.cluster.local:8080 resolve"))
+    [first] = files.keys() & {"nginx.conf", "stream.conf"}
     done = subprocess.run(
-        [nginx_binary(), "-t", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
+        [nginx_binary(), "-t", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / first], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr
@@ -60,9 +62,11 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, folder: Path) -> None:
-    files = files_of({"nginx": {"tls": {"secretName": "tls"}}})
-    (tls_map,) = re.findall(r"map \$ssl_server_name [^}]+}", files["http.conf"])
+@pytest.mark.parametrize("mode", ["http", "stream"])
+def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, folder: Path, mode: str) -> None:
+    files = files_of({"nginx": {"mode": mode, "tls": {"secretName": "tls"}}})
+    shared = STREAM if mode == "stream" else HTTP
+    (tls_map,) = re.findall(r"map \$ssl_server_name [^}]+}", files["tcp.conf" if mode == "stream" else "http.conf"])
     lines = [line for line in files["listen.conf"].splitlines() if line.startswith("ssl_")]
     port = free_port()
     here = [f"listen 127.0.0.1:{port} ssl;", *lines]
@@ -80,11 +84,36 @@ def test_a_renewed_certificate_is_used_without_a_restart(tmp_path: Path, folder:
         return ssl.get_server_certificate(("127.0.0.1", port)).encode()
 
     first = renew()
-    http = tls_map.replace("/run/nginx-tls", str(folder))
-    with NginxServer(tmp_path / "conf", tmp_path / "prefix", free_port(), ["127.0.0.1:1"], listen="\n".join(here), http_level=http):
+    level = tls_map.replace("/run/nginx-tls", str(folder))
+    server = NginxServer(
+        tmp_path / "conf", tmp_path / "prefix", free_port(), ["127.0.0.1:1"], listen="\n".join(here), level=level, shared=shared
+    )
+    with server:
         assert served() == first
         second = renew()
         wait_until(lambda: served() == second, "the new certificate is served", 30)
+
+
+def test_over_tcp_each_part_of_the_configuration_is_the_other_modules() -> None:
+    files = files_of({"nginx": {"mode": "stream", "proxyProtocol": True}, "auth": {"keepAliveSeconds": 100}})
+    assert files.keys() == {"process.conf", "stream.conf", "main.conf", "listen.conf", "upstream.conf", "tcp.conf"}
+    assert "proxy_timeout 105s;" in files["listen.conf"], "an instance closes what is idle, not nginx"
+    assert "proxy_protocol on;" in files["listen.conf"]
+    assert "listen 9090;" in files["main.conf"], "probes speak HTTP"
+
+
+def test_instances_expect_the_header_that_nginx_sends() -> None:
+    """And the trial of `helm test` does not go past nginx then: nobody would name it."""
+
+    def told(*, header: bool) -> tuple[bool, int]:
+        objects = render({"nginx": {"mode": "stream", "proxyProtocol": header}}, apis=API_VERSIONS)
+        [auth] = [thing for thing in of_kind(objects, "Deployment") if thing["metadata"]["name"].endswith("-auth")]
+        [trial] = of_kind(objects, "Pod")
+        env = {each["name"]: each.get("value") for each in auth["spec"]["template"]["spec"]["containers"][0]["env"]}
+        urls = [word for word in trial["spec"]["containers"][0]["args"] if word.startswith("http://")]
+        return env.get("AUTH_PROXY_PROTOCOL") == "true", len(urls)
+
+    assert (told(header=True), told(header=False)) == ((True, 1), (False, 2))
 
 
 def test_an_nginx_before_1_27_4_gets_no_line_that_it_does_not_know() -> None:
@@ -103,9 +132,26 @@ def test_an_nginx_before_1_27_4_gets_no_line_that_it_does_not_know() -> None:
     ],
 )
 def test_a_limit_is_shared_by_the_pods_of_nginx(limit: dict[str, int], replicas: int, lines: tuple[str, str]) -> None:
-    files = files_of({"nginx": {"replicas": replicas, "rateLimit": limit}})
-    assert lines[0] in files["http.conf"]
-    assert lines[1] in files["listen.conf"]
+    for pods in (
+        {"replicas": replicas, "autoscaling": {"enabled": False}},
+        # Of the most pods: an address is never let through more than the limit, however many there are.
+        {"autoscaling": {"minReplicas": 1, "maxReplicas": replicas}},
+    ):
+        files = files_of({"nginx": {**pods, "rateLimit": limit}})
+        assert lines[0] in files["http.conf"]
+        assert lines[1] in files["listen.conf"]
+
+
+@pytest.mark.parametrize(
+    ("pods", "method"),
+    [
+        ({"replicas": 1, "autoscaling": {"enabled": False}}, "least_conn;"),
+        ({"replicas": 2, "autoscaling": {"enabled": False}}, "random two least_conn;"),
+        ({"replicas": 1, "autoscaling": {"minReplicas": 1}}, "random two least_conn;"),
+    ],
+)
+def test_only_a_balancer_that_stays_alone_balances_by_what_it_sees(pods: dict[str, Any], method: str) -> None:
+    assert files_of({"nginx": pods})["upstream.conf"].splitlines()[0] == method
 
 
 @pytest.fixture(scope="module")

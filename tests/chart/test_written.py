@@ -20,7 +20,7 @@ def test_a_written_file_is_as_it_would_be_written(file: Path) -> None:
 
 
 def test_no_other_copies_are_left() -> None:
-    assert {file for file in FILES if file.parent.name == "files"} == set((CHART / "files").iterdir())
+    assert {file for file in FILES if file.parent.name == "files"} == set((CHART / "files").glob("*.conf"))
 
 
 def test_the_chart_installs_this_release() -> None:

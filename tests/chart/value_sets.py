@@ -6,12 +6,24 @@ from typing import Any
 
 ORACLE = {"url": "oracle://authsvc@db.example:1521/AUTH", "existingSecret": "oracle-login"}
 
+KEDA_TRIGGERS = [
+    {"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60", "containerName": "auth"}},
+    {
+        "type": "prometheus",
+        "metadata": {
+            "serverAddress": "http://prometheus.monitoring:9090",
+            "query": 'sum(rate(http_requests_total{namespace="auth", pod=~"auth-auth-service-auth-.*"}[1m]))',
+            "threshold": "4000",
+        },
+    },
+]
+
 VALUE_SETS: dict[str, dict[str, Any]] = {
     "defaults": {},
     # One pod of everything and nothing that is optional.
     "minimal": {
         "auth": {"replicas": 1, "autoscaling": {"enabled": False}},
-        "nginx": {"replicas": 1},
+        "nginx": {"replicas": 1, "autoscaling": {"enabled": False}},
         "networkPolicy": {"enabled": False},
         "tuning": {"sysctls": None},
     },
@@ -23,7 +35,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "imagePullSecrets": [{"name": "pull"}],
         "nginx": {"ingress": {"enabled": True, "className": "nginx", "host": "auth.example", "tlsSecretName": "auth-tls"}},
         "clients": {"existingConfigMap": "auth-clients"},
-        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}, "baselineCpuMicroseconds": {"validate": 90}},
     },
     "oracle whose schema a DBA keeps": {"oracle": ORACLE | {"migrate": False}},
     "external redis": {
@@ -33,7 +45,8 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
     "keda": {
         "auth": {
             "autoscaling": {"enabled": False},
-            "keda": {"enabled": True, "triggers": [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}]},
+            # Those of the chart's README.
+            "keda": {"enabled": True, "triggers": KEDA_TRIGGERS},
         },
     },
     # Everything that can be on at once, on the embedded store.
@@ -42,6 +55,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
         "commonLabels": {"team": "platform"},
         "settings": {"AUTH_LOG_LEVEL": "debug"},
         "auth": {
+            "autoscaling": {"requestsPerSecond": 4000, "inFlight": 50},
             "podSpec": {"priorityClassName": "high", "nodeSelector": {"pool": "auth"}},
             "podAnnotations": {"example.com/owner": "platform"},
             "podLabels": {"example.com/tier": "front"},
@@ -67,7 +81,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
             "clientsFrom": [{"namespaceSelector": {"matchLabels": {"team": "shop"}}}],
             "monitoringFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}],
         },
-        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}},
+        "monitoring": {"enabled": True, "labels": {"release": "prometheus"}, "baselineCpuMicroseconds": {"validate": 90}},
         "extraObjects": [
             {
                 "apiVersion": "v1",
@@ -76,6 +90,16 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
                 "data": {"of": "{{ .Release.Name }}"},
             }
         ],
+    },
+    "an nginx that passes on connections": {
+        "nginx": {
+            "mode": "stream",
+            "proxyProtocol": True,
+            "accessLog": "all",
+            "serverSnippet": "allow all;",
+            "stubStatus": True,
+            "tls": {"secretName": "nginx-tls"},
+        },
     },
     "an nginx that cannot ask DNS": {"nginx": {"discovery": "clusterIP"}},
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any, ClassVar
 
+import yaml
 from tools import HELM, KUBECTL, path_of
 
 from authsvc import __version__
@@ -25,7 +26,7 @@ SMALL = {"requests": {"cpu": "20m", "memory": "96Mi"}, "limits": {"cpu": "1", "m
 
 SMALL_RELEASE = {
     "auth": {"autoscaling": {"enabled": False}, "replicas": 2, "resources": SMALL},
-    "nginx": {"replicas": 1, "resources": SMALL, "dnsTtlSeconds": 5},
+    "nginx": {"autoscaling": {"enabled": False}, "replicas": 1, "resources": SMALL, "dnsTtlSeconds": 5},
     "redis": {"resources": SMALL | {"limits": {"cpu": "1", "memory": "512Mi"}}, "persistence": {"size": "1Gi"}},
     "writer": {"resources": SMALL},
     "capacity": {"tokensPerSecond": 10},
@@ -93,6 +94,11 @@ class Release(Namespace):
     def rollback(self) -> None:
         """Back to the revision before."""
         run(HELM, "rollback", "auth", "-n", self.name, "--wait", "--timeout", f"{ROLL_SECONDS:.0f}s")
+
+    def manifest(self, kind: str) -> list[dict[str, Any]]:
+        """What Helm has applied of a kind."""
+        found = yaml.safe_load_all(run(HELM, "get", "manifest", "auth", "-n", self.name))
+        return [each for each in found if each and each["kind"] == kind]
 
     def trial(self) -> str:
         """`helm test`."""

@@ -61,15 +61,30 @@ class Eyes:
 
 def test_switching_it_on_for_a_running_release_takes_no_pod_away(release: Release) -> None:
     fixed = {"autoscaling": {"enabled": False}, "replicas": 2, "resources": LIMITED}
-    release.helm("install", **(SMALL_RELEASE | {"auth": fixed}))
-    # As the chart's README says: from here on the number belongs to somebody else, too, and stays when Helm lets go of it.
-    kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "auth-auth-service-auth"}, "spec": {"replicas": 2}}
-    words = ("apply", "--server-side", "--field-manager=replicas", "--validate=false", "-f", "-")
-    release.kubectl(*words, stdin=json.dumps(kept))
-    release.helm("upgrade", **(SMALL_RELEASE | {"auth": fixed | {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4}}}))
-    events = release.get("events", "--field-selector=reason=ScalingReplicaSet,involvedObject.name=auth-auth-service-auth")
-    assert [event["message"] for event in events if "Scaled down" in event["message"]] == []
-    assert release.ready("auth") == 2
+    scaled = fixed | {"autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 4}}
+    balancers = SMALL_RELEASE["nginx"]
+    release.helm("install", **(SMALL_RELEASE | {"auth": fixed, "nginx": balancers | fixed}))
+    # As the chart's README says: from here on the numbers belong to somebody else, too, and stay when Helm lets go of them.
+    for component in ("auth", "nginx"):
+        name = f"auth-auth-service-{component}"
+        kept = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"replicas": 2}}
+        words = ("apply", "--server-side", "--field-manager=replicas", "--validate=false", "-f", "-")
+        release.kubectl(*words, stdin=json.dumps(kept))
+    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled, "nginx": balancers | scaled}))
+    for component in ("auth", "nginx"):
+        events = release.get("events", f"--field-selector=reason=ScalingReplicaSet,involvedObject.name=auth-auth-service-{component}")
+        assert [event["message"] for event in events if "Scaled down" in event["message"]] == []
+        assert release.ready(component) == 2
+
+
+def test_autoscalers_come_back_from_the_server_as_the_chart_has_them(release: Release) -> None:
+    """What keeps a release in git and compares it with the cluster would else find a difference for ever."""
+    scaled = {"autoscaling": {"enabled": True, "minReplicas": 2, "requestsPerSecond": 4000, "inFlight": 50}, "resources": LIMITED}
+    release.helm("upgrade", **(SMALL_RELEASE | {"auth": scaled}))
+    live = {each["metadata"]["name"]: each["spec"] for each in release.get("horizontalpodautoscalers")}
+    applied = {each["metadata"]["name"]: each["spec"] for each in release.manifest("HorizontalPodAutoscaler")}
+    assert [each["type"] for each in live["auth-auth-service-auth"]["metrics"]] == ["Pods", "Pods", "ContainerResource"]
+    assert live == applied, "in any other order or form it would be told apart for ever"
 
 
 def test_it_grows_to_four_and_shrinks_again_and_the_simulation_agrees(release: Release, tmp_path: Path) -> None:

@@ -671,9 +671,11 @@ def test_tls_needs_a_certificate_that_we_trust(redis_server: RedisServer, certif
         async with Relay(redis_server.port, tls=server_side) as relay:
             trusting = settings_of(relay.port, redis_url=f"rediss://127.0.0.1:{relay.port}/0", redis_ca_file=certificate[0])
             pipeline = Pipeline(address_of(trusting))
+            assert pipeline.certificate_expiry is None
             await pipeline.connect()
             calls = [echo(pipeline, b"%d" % number) for number in range(100)]
             assert [await answer(call) for call in calls] == [b"%d" % number for number in range(100)]
+            assert pipeline.certificate_expiry == pytest.approx(time.time() + 2 * 86400, abs=3600)
             await pipeline.close()
             redis = connect_redis(trusting)
             assert await redis.ping()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 
 from authsvc.errors import Unavailable
 from authsvc.live.backlog import EVERY_SHARD, Backlog
@@ -105,6 +108,33 @@ def test_the_server_its_mirror_and_its_memory_are_told(play: Callable[[Story], N
         assert limited.memory_limit_bytes == 123_456_789
         assert 0 < limited.memory_bytes < limited.memory_limit_bytes
         assert (await scene.look()).memory_limit_bytes == facts["total_system_memory"]
+        assert (limited.evicted_keys, limited.replicas) == (0, 0)
+        assert abs(limited.time_seconds - time.time()) < 60
+
+    play(story)
+
+
+def test_evicted_keys_and_replicas_are_told(server: RedisServer, tmp_path: Path, play: Callable[[Story], None]) -> None:
+    async def story(scene: Scene) -> None:
+        follower = RedisServer(tmp_path).start()
+        async with redis_client(follower.port) as follows:
+            try:
+                await follows.execute_command("REPLICAOF", "127.0.0.1", server.port)
+                while (await scene.look()).replicas != 1:
+                    await asyncio.sleep(0.05)
+            finally:
+                follower.stop()
+        await scene.redis.set("a token", "x" * 10_000, ex=60)
+        await scene.redis.config_set("maxmemory-policy", "volatile-lru")
+        await scene.redis.config_set("maxmemory", 1)
+        try:
+            with suppress(ResponseError):
+                await scene.redis.set("another", "x")
+            assert (await scene.look()).evicted_keys == 1
+        finally:
+            await scene.redis.config_set("maxmemory", 0)
+            await scene.redis.config_set("maxmemory-policy", "noeviction")
+            await scene.redis.config_resetstat()
 
     play(story)
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kubernetes.utils.quantity import parse_quantity
 
-from autoscaling.__main__ import page, read_load, read_manifests
+from autoscaling.__main__ import missing, page, read_load, read_manifests, read_per_core
 from autoscaling.algorithm import Controller, PodSample, proposed_replicas
 from autoscaling.manifest import Autoscaler, Direction, Metric, Policy, read_autoscaler
 from autoscaling.recording import Controls, Look, changes, replay, unexplained
@@ -43,6 +43,11 @@ def cpu(
     return Metric("cpu", "Utilization", target), pods
 
 
+def requests(target: float, *levels: float) -> tuple[Metric, list[PodSample]]:
+    """A metric of the pods."""
+    return Metric("rps", "AverageValue", target), [PodSample(level) for level in levels]
+
+
 # Figures of replica_calculator_test.go (Kubernetes 1.34): what the real controller must do.
 KNOWN: dict[str, tuple[int, tuple[Metric, list[PodSample]], int]] = {
     "up": (3, cpu(30, 300, 500, 700), 5),
@@ -53,6 +58,8 @@ KNOWN: dict[str, tuple[int, tuple[Metric, list[PodSample]], int]] = {
     "within tolerance": (3, cpu(100, 1010, 1030, 1020, requests=(0.9, 1.0, 1.1)), 3),
     "down, one has no sample": (5, cpu(50, 100, 300, 500, 250, None), 5),
     "up, one has no sample": (2, cpu(100, 1000, None), 2),
+    "requests, up": (3, requests(15, 20, 10, 30), 4),
+    "requests, down": (5, requests(20, 12, 12, 12, 12, 12), 3),
     "up, unready and without a sample": (4, cpu(50, 1000, None, 450, None, ready=(True, True, False, True)), 4),
 }
 
@@ -72,8 +79,11 @@ def busy(number: int, share: float = 1.0) -> dict[str, list[PodSample]]:
 
 
 def test_an_average_value_is_of_the_pods() -> None:
-    requests = Metric("http_requests_per_second", "AverageValue", 1000)
-    assert proposed_replicas(requests, 3, [PodSample(2000), PodSample(2000), PodSample(2000)], autoscaler()) == 6
+    assert proposed_replicas(*_of(3, requests(1000, 2000, 2000, 2000)), autoscaler()) == 6
+
+
+def _of(replicas: int, case: tuple[Metric, list[PodSample]]) -> tuple[Metric, int, list[PodSample]]:
+    return case[0], replicas, case[1]
 
 
 def test_of_several_metrics_the_greatest_counts_and_one_that_is_missing_holds_what_is() -> None:
@@ -153,6 +163,63 @@ def test_a_spike_is_followed_up_and_down_once() -> None:
     assert moments[-1].replicas == CHART.least
 
 
+RPS = Metric("auth_service_requests_per_second", "AverageValue", 4000)
+WITH_RPS = CHART._replace(metrics=(RPS, *CHART.metrics))
+SPIKE = "0:0.5,300:3,900:0.5"
+
+
+def test_requests_ask_for_their_own_number_of_pods() -> None:
+    """Ten thousand requests a core in use: 2.4 cores are 24,000, of which each pod is to have 4,000; by CPU alone four pods are enough."""
+    load = read_load("0:0.5,300:2.4")
+    known = PODS._replace(per_core={RPS.name: 10_000})
+    assert simulate(CHART, PODS, load, 1200)[-1].replicas == 4
+    assert simulate(WITH_RPS, known, load, 1200)[-1].replicas == 6
+    assert simulate(WITH_RPS, known._replace(per_core={RPS.name: 100}), load, 1200)[-1].replicas == 4, "CPU asks for more"
+
+
+def test_a_spike_of_requests_is_followed_up_and_down_once() -> None:
+    moments = simulate(WITH_RPS, PODS._replace(per_core={RPS.name: 20_000}), read_load(SPIKE), 3600)
+    assert max(moment.replicas for moment in moments) == 12
+    assert (judge(moments).turns, moments[-1].replicas) == (1, CHART.least)
+
+
+def test_without_the_adapter_it_grows_by_cpu_and_takes_nothing_away() -> None:
+    moments = simulate(WITH_RPS, PODS, read_load(SPIKE), 3600)
+    by_cpu = simulate(CHART, PODS, read_load(SPIKE), 3600)
+    most = max(moment.replicas for moment in by_cpu)
+    assert most > CHART.least
+    assert moments[-1].replicas == max(moment.replicas for moment in moments) == most
+    assert by_cpu[-1].replicas == CHART.least
+
+
+def test_a_metric_of_the_pods_is_a_mean_over_its_window_and_not_of_their_start() -> None:
+    """The new pods have no requests before nginx knows them, and that they have none is a sample: of the mean, it is true."""
+    clocks = Clocks(start=10, found=20, window=60)
+    load = read_load("0:0.4,60:3.2")
+    moments = simulate(WITH_RPS._replace(metrics=(RPS,)), PODS._replace(per_core={RPS.name: 10_000}), load, 600, clocks=clocks)
+    assert moments[60].replicas == 4
+    grown = next(moment.at for moment in moments if moment.replicas > 4)
+    assert 60 < grown <= 60 + 2 * clocks.window
+    assert moments[-1].replicas == 8
+
+
+def test_a_target_is_read_in_whatever_form_the_server_gives_it() -> None:
+    manifest = yaml.safe_load(next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text())
+    for text, target in (("4k", 4000), ("4000", 4000), (4000, 4000), ("500m", 0.5)):
+        pods = {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": text}}
+        manifest["spec"]["metrics"] = [{"type": "Pods", "pods": pods}]
+        assert read_autoscaler(manifest).metrics == (Metric("rps", "AverageValue", target),)
+
+
+def test_nginx_has_as_much_as_the_most_pods_of_auth_need_in_time() -> None:
+    """It takes about half of what auth does."""
+    nginx, pods = read_manifests(MANIFESTS, "nginx")
+    found = judge(simulate(nginx, pods, read_load(f"0:0.5,60:{PODS.limit_cores * CHART.most / 2}"), 600))
+    assert found.seconds_to_capacity is not None
+    assert found.seconds_to_capacity <= 120
+    assert found.turns == 0
+
+
 def test_pods_serve_when_they_are_ready_and_known() -> None:
     clocks = Clocks(start=10, found=20)
     moments = simulate(CHART, PODS, read_load("0:0.5,60:3"), 300, clocks=clocks)
@@ -177,10 +244,10 @@ def test_what_a_real_controller_decided_is_decided_again() -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("kind: Service\napiVersion: v1\n", "hold no HorizontalPodAutoscaler"),
+        ("kind: Service\napiVersion: v1\n", "hold no HorizontalPodAutoscaler of auth: render them with auth.autoscaling.enabled"),
         ("a: [", "are no YAML"),
         (
-            next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text(),
+            next(PRODUCTION.glob("horizontalpodautoscaler*-auth.yaml")).read_text(),
             "hold no Deployment auth-service-auth, which the autoscaler scales",
         ),
     ],
@@ -195,6 +262,13 @@ def test_a_metric_that_is_not_simulated_is_refused() -> None:
     manifest["spec"]["metrics"] = [{"type": "External", "external": {"metric": {"name": "x"}, "target": {"type": "Value", "value": 1}}}]
     with pytest.raises(RunError, match="A metric of type External with this target is not simulated"):
         read_autoscaler(manifest)
+
+
+def test_the_command_says_what_is_missing() -> None:
+    assert missing(WITH_RPS, PODS) == [RPS.name]
+    assert missing(WITH_RPS, PODS._replace(per_core=read_per_core([f"{RPS.name}=20000"]))) == []
+    with pytest.raises(RunError, match="not of the form NAME=VALUE: rps"):
+        read_per_core(["rps"])
 
 
 @pytest.mark.parametrize("load", ["", "1:2", "0:x", "0=1"])
@@ -212,4 +286,5 @@ def test_the_command_prints_steps_and_verdict_and_draws_them(tmp_path: Path) -> 
     assert "0 s  load 0.50 cores, 4 pods, 4 serving" in done.stdout
     assert "1 changes of direction" in done.stdout
     assert (tmp_path / "chart.html").read_text().count('role="img"') == 2
+    assert "is missing" not in done.stdout
     assert page(simulate(CHART, PODS, read_load("0:1"), 60)).count('role="img"') == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,42 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from authsvc.credentials import new_secret
+from bench.requests import request
 from localstack.layout import ROOT
 from outcome import baseline
 from outcome.results import Figures, Results
 from outcome.run import RunError
 from sizing.costs import COMPONENTS, ROWS, Cost, costs
+from sizing.demand import Demand
+from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, written
-from sizing.size import Demand, Sizing, size
+from sizing.size import Sizing
+from sizing.size import size as sized
+from traffic.expected import TOKEN_CHARACTERS
 
 COSTS = dict.fromkeys(ROWS, Cost(auth=50, nginx=20, redis=10))
+AUTHORIZATION = "Basic " + b64encode(f"bench:{new_secret()}".encode()).decode()
 RATE = st.floats(0, 100_000)
+
+
+ROWS_OF_BYTES = ("validate", "token", "ott", "use", "revoke", "introspect", "health")
+WIRES = {"client_in": 100, "client_out": 200, "auth_in": 150, "auth_out": 180, "redis_in": 300, "redis_out": 200}
+FOOTPRINT = Footprint.model_validate(
+    {
+        "command": "none",
+        "environment": {},
+        "disk": {"sync_p50_ms": 1, "sync_p99_ms": 2.5, "mb_per_second": 200},
+        "rows": [
+            {"endpoint": name, "requests": 1, "appended": 500 if name in ("token", "ott", "use", "revoke") else 0, **WIRES}
+            for name in ROWS_OF_BYTES
+        ],
+    }
+)
+
+
+def size(demand: Demand, costs: dict[str, Cost]) -> Sizing:
+    return sized(demand, costs, FOOTPRINT)
 
 
 def value(found: Sizing, what: str) -> str:
@@ -38,6 +65,7 @@ def test_cores_pods_and_balancers_follow_from_the_costs() -> None:
     assert found.values["auth"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 8}
     assert value(found, "nginx: cores in use") == "1.20"
     assert found.values["nginx"]["replicas"] == 2
+    assert found.values["nginx"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 3}
     assert value(found, "redis: one is enough") == "yes"
 
 
@@ -46,15 +74,96 @@ def test_memory_is_that_of_live_tokens_and_of_an_outage() -> None:
     assert value(found, "redis: live tokens") == "3,600,000"
     assert value(found, "redis: events of an outage") == "1,800,000"
     # 3.6 million x 200 + 1.8 million x 256 bytes = 1126 MiB, in steps of 128
-    assert value(found, "redis: maxmemory") == "1152 MiB"
+    assert value(found, "redis: maxmemory") == "1,152 MiB"
     assert found.values["redis"]["resources"]["limits"]["memory"] == "2304Mi"
     assert found.values["redis"]["persistence"]["size"] == "4Gi"
 
 
 def test_one_redis_is_not_enough_for_more_than_its_thread_can_do() -> None:
     found = size(Demand(token=80_000, headroom=0.5), COSTS)
-    assert value(found, "redis: one is enough") == "no: 1.20 cores for its one thread"
+    assert value(found, "redis: one is enough") == "no: 1.20 cores"
     assert "the writers" in found.bottleneck or "Redis's one thread, at 0.8 times this demand" in found.bottleneck
+
+
+def test_connections_are_held_by_the_fewest_balancers() -> None:
+    found = size(Demand(health=1000, connections=40_000), COSTS)
+    # 8,192 a pod of two workers.
+    assert found.values["nginx"]["autoscaling"]["minReplicas"] == 5
+    assert value(found, "nginx: connections") == "40,960"
+
+
+def test_an_outage_is_bridged_as_long_as_it_was_asked_though_a_use_and_a_revocation_are_events_too() -> None:
+    found = size(Demand(token=1000, ott=1000, revoke=2000, outage_minutes=30), COSTS)
+    # 1000 + 2 x 1000 + 2000 events a second; by the tokens alone the chart would take 2000, and stop making any after 12 minutes.
+    assert found.values["settings"] == {"AUTH_BACKLOG_LIMIT": 5000 * 1800}
+    assert value(found, "redis: outage bridged") == "30 min"
+    assert value(size(Demand(validate_=1), COSTS), "redis: outage bridged") == "any"
+
+
+def test_network_is_the_bytes_of_each_wire_with_their_heads() -> None:
+    found = size(Demand(validate_=10_000, token=5_000), COSTS)
+    # 15,000 x (100 + 66) x 8, and (200 + 66); an nginx pod of two has both its sides.
+    assert value(found, "network: clients, in and out") == "20, 32 Mb/s"
+    assert value(found, "network: an nginx pod") == "25, 29 Mb/s"
+    # 15,000 x 300 x 8 and x 200: many requests are one packet.
+    assert value(found, "network: redis") == "36, 24 Mb/s"
+    assert value(found, "network: an auth pod") == "25, 33 Mb/s"
+
+
+def test_a_use_of_a_one_time_token_appends_as_its_issue_does() -> None:
+    found = size(Demand(validate_=9_000, token=1_000, ott=2_000, revoke=3_000), COSTS)
+    # (1,000 + 2 x 2,000 + 3,000) x 500 bytes.
+    assert value(found, "disk: appended by redis") == "4.0 MB/s"
+
+
+def test_a_sync_that_is_under_way_and_the_own_one_are_part_of_the_tail() -> None:
+    assert value(size(Demand(token=1), COSTS), "disk: part of the p99") == "5.0 ms"
+    assert value(size(Demand(token=1, sync_ms=0.4), COSTS), "disk: part of the p99") == "0.8 ms"
+
+
+@pytest.mark.parametrize(
+    ("more", "first"),
+    [
+        ({"validate_": 100_000}, "Redis's one thread, at 0.7 times"),
+        ({"token": 10_000, "store": "embedded"}, "the writers, at 1.0 times"),
+        ({"token": 1000, "disk_mb_per_second": 0.5}, "the disk of Redis, at 0.7 times"),
+        ({"validate_": 10_000, "link_gbits": 0.024}, "the network of Redis, at 0.7 times"),
+    ],
+)
+def test_what_gives_out_first_is_the_fullest_of_all_that_there_is_one_of(more: dict[str, Any], first: str) -> None:
+    assert size(Demand(**more), COSTS).bottleneck.startswith(first)
+
+
+def test_the_guide_is_beside_the_numbers_and_in_none_of_them() -> None:
+    found = size(Demand(validate_=30_000, token=10_000), COSTS)
+    guide = {line.what: line.guide for line in found.lines if line.guide}
+    assert guide["auth: cores in use"] == "2.00 in all"
+    assert guide["redis: maxmemory"] == "34,332 MiB"
+    assert guide["auth: pods of one core"] == "4+ cores, 2 GB"
+    assert guide["disk: volume of redis"] == "10 GB"
+
+
+def test_every_number_has_its_formula() -> None:
+    for demand in (Demand(validate_=1, token=1, ott=1, revoke=1), Demand(health=1, store="embedded")):
+        assert [line.what for line in size(demand, COSTS).lines if not line.formula or not line.value] == []
+
+
+def test_the_kept_bytes_are_those_of_the_requests_that_the_bench_sends() -> None:
+    """By their lengths: whoever changes a request or nginx's fields measures again."""
+    footprint = kept_footprint()
+    assert footprint.command == "scripts/bench bytes --json loadtest/sizing/bytes.json"
+    assert [row.endpoint for row in footprint.rows] == list(ROWS_OF_BYTES)
+    sent = {
+        "validate": request("POST", "/validate", id_number=100, token="a" * TOKEN_CHARACTERS),
+        "token": request("POST", "/token", id_number=1000, authorization=AUTHORIZATION, grant_type="client_credentials"),
+        "health": request("GET", "/health", id_number=0),
+    }
+    for name, whole in sent.items():
+        assert footprint.of(name).client_in == pytest.approx(len(whole), abs=1), name
+    for row in footprint.rows:
+        assert row.auth_in > row.client_in, "nginx adds the client's address and the scheme"
+        assert row.requests > 1000
+        assert (row.appended > 0) == (row.endpoint in ("token", "ott", "use", "revoke")), row.endpoint
 
 
 def test_writers_and_sessions_follow_from_events() -> None:
@@ -120,6 +229,8 @@ def test_the_command_prints_sums_and_writes_values(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "First to give out: " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert "…" not in done.stdout, "a number is cut short"
     assert f"baseline {BASELINE}" in done.stdout
     assert yaml.safe_load(file.read_text())["capacity"]["tokensPerSecond"] == 20_000
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 
 CONFIGURATION = Path(__file__).parents[2] / "nginx"
+HTTP, STREAM = ("nginx.conf", "auth.conf", "process.conf"), ("stream.conf", "process.conf")
+"""The files of the configuration that passes on requests, and of the one that passes on connections; the first includes the others."""
 OLDEST_VERSION = (1, 27, 4)
 """The first release that has `keepalive_min_timeout`."""
 LONGEST_SCOPE = " ".join(f"{number:064d}" for number in range(32))
@@ -73,21 +75,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
         time.sleep(0.01)
 
 
-def write_configuration(confdir: Path, included: Mapping[str, str]) -> Path:
-    """Lay out a configuration folder: the two files as they are, and what their user supplies beside them. Returns nginx.conf's path."""
+def write_configuration(confdir: Path, included: Mapping[str, str], shared: Sequence[str] = HTTP) -> Path:
+    """Lay out a configuration folder: the shared files as they are, and what their user supplies beside them. Returns the first's path."""
     confdir.mkdir(parents=True, exist_ok=True)
-    for name in ("nginx.conf", "auth.conf"):
+    for name in shared:
         shutil.copyfile(CONFIGURATION / name, confdir / name)
     for name, text in included.items():
         (confdir / name).write_text(text)
-    return confdir / "nginx.conf"
+    return confdir / shared[0]
 
 
 class NginxServer:
     """One nginx on a loopback port in front of `backends` (`host:port`). As a context manager it is up inside and gone afterwards.
 
-    `listen` and `http_level` are further lines of listen.conf and http.conf. `user` is who runs it, by default who runs the tests.
-    A `listener` on the port is inherited instead of opened, so that one nginx can take over from another.
+    `listen` and `level` are further lines of listen.conf and of http.conf or tcp.conf. `user` is who runs it, by default who
+    runs the tests. A `listener` on the port is inherited instead of opened, so that one nginx can take over from another.
     """
 
     def __init__(
@@ -99,7 +101,8 @@ class NginxServer:
         *,
         server_options: str = "max_fails=3 fail_timeout=2s",
         listen: str = "",
-        http_level: str = "",
+        level: str = "",
+        shared: Sequence[str] = HTTP,
         user: str | None = None,
         listener: socket.socket | None = None,
     ) -> None:
@@ -114,8 +117,9 @@ class NginxServer:
                 "main.conf": "worker_processes 1;\n",
                 "listen.conf": f"listen 127.0.0.1:{port};\n{listen}\n",
                 "upstream.conf": "least_conn;\n" + "".join(f"server {backend} {server_options};\n" for backend in backends),
-                "http.conf": f"{http_level}\n",
+                "http.conf" if shared is HTTP else "tcp.conf": f"{level}\n",
             },
+            shared,
         )
         prefix.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None

@@ -27,7 +27,7 @@ from servers import runs, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-STATE_KEYS = {"base_url", "instances", "management", "redis_url", "records_url", "client_id", "client_secret", "pids"}
+STATE_KEYS = {"base_url", "balancer", "instances", "management", "redis_url", "records_url", "client_id", "client_secret", "pids"}
 
 
 @dataclass

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,10 @@ import pytest
 from servers import runs
 from service.nginx_fixture import (
     CONFIGURATION,
+    HTTP,
     LONGEST_SCOPE,
     OLDEST_VERSION,
+    STREAM,
     Answer,
     NginxServer,
     StubFleet,
@@ -314,7 +316,7 @@ def test_refusal_to_head_has_no_body(nginx: NginxServer) -> None:
 )
 def test_rate_limits_switched_on_by_an_included_file(fleet: StubFleet, tmp_path: Path, limit: str) -> None:
     fleet.release.clear()
-    server = NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, http_level=limit)
+    server = NginxServer(tmp_path / "conf", tmp_path / "run", free_port(), fleet.addresses, level=limit)
     with server, ThreadPoolExecutor(1) as pool:
         first_id = next(IDS)
         first = pool.submit(ask, server.port, "GET", "/health", {"X-Request-Id": first_id, "X-Stub": "hold"})
@@ -593,7 +595,7 @@ def test_everything_written_is_below_the_prefix(fleet: StubFleet, user: str | No
                 "stderr",
                 "uwsgi_temp",
             ]
-        assert {path.name for path in confdir.iterdir()} == {"nginx.conf", "auth.conf", *INCLUDED}
+        assert {path.name for path in confdir.iterdir()} == {*HTTP, *INCLUDED}
         assert server.error_log.read_text() == ""
 
 
@@ -658,11 +660,11 @@ def example(title: str) -> dict[str, str]:
     return dict(re.findall(r"`(\w+\.conf)`:\n\n```nginx\n(.*?)```", section, flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("title", ["On a laptop", "In a cluster"])
-def test_examples_in_the_readme_load_and_are_clean(tmp_path: Path, title: str) -> None:
+@pytest.mark.parametrize(("title", "shared"), [("On a laptop", HTTP), ("In a cluster", HTTP), ("In a cluster, over TCP", STREAM)])
+def test_examples_in_the_readme_load_and_are_clean(tmp_path: Path, title: str, shared: Sequence[str]) -> None:
     included = example(title)
-    assert sorted(included) == INCLUDED
-    configuration = write_configuration(tmp_path / "conf", included)
+    assert sorted(included) == sorted([*INCLUDED[1:], "http.conf" if shared is HTTP else "tcp.conf"])
+    configuration = write_configuration(tmp_path / "conf", included, shared)
     loaded = check_configuration(configuration, tmp_path)
     assert loaded.returncode == 0, loaded.stderr
     assert "[" not in loaded.stderr  # [warn] and above
@@ -681,10 +683,10 @@ def test_missing_included_file_stops_the_start(tmp_path: Path, missing: str) -> 
 
 def test_readme_explains_every_directive() -> None:
     used = set()
-    for name in ("nginx.conf", "auth.conf"):
+    for name in {*HTTP, *STREAM}:
         text = re.sub(r"map [^{]*\{[^}]*\}", "map ;", re.sub(r"(^|\s)#.*", "", (CONFIGURATION / name).read_text()))
         used |= set(re.findall(r"^\s*([a-z_]+)\b[^\n]*[;{,']$", text, flags=re.MULTILINE))
-    structure = {"events", "http", "server", "location", "upstream", "map", "include", "proxy_pass"}
+    structure = {"events", "http", "server", "location", "upstream", "map", "include", "proxy_pass", "stream"}
     assert {"proxy_next_upstream", "reset_timedout_connection", "zone"} <= used
     assert sorted(directive for directive in used - structure if f"`{directive}" not in README) == []
 

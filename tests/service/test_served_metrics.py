@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from authsvc import __version__
 from authsvc.metrics import MULTIPROCESS_DIRECTORY
 from authsvc.model import Kind
 from servers import ServiceProcess, running, wait_until
@@ -83,6 +85,7 @@ def test_the_sums_are_what_the_load_did(instance: OneInstance) -> None:
 
 
 def test_gauges_tell_what_is_there(instance: OneInstance) -> None:
+    instance.issue()
     found = instance.metrics()
     assert found["redis_up"] == 1
     assert found["http_requests_in_flight"] == 0
@@ -90,6 +93,18 @@ def test_gauges_tell_what_is_there(instance: OneInstance) -> None:
     wait_until(lambda: instance.metrics()["token_cache_size"] == instance.on_redis(_expiring), "keys with a lifetime are counted")
     wait_until(lambda: instance.metrics()["record_backlog_entries"] == instance.on_redis(_entries), "the backlog is counted")
     assert instance.metrics()["record_backlog_entries"] > 0
+    found = instance.metrics()
+    assert found["redis_memory_max_bytes"] > found["redis_memory_used_bytes"] > 0
+    assert (found["redis_evicted_keys"], found["redis_connected_replicas"], found["redis_certificate_expiry_timestamp_seconds"]) == (
+        0,
+        0,
+        0,
+    )
+    assert abs(found["redis_clock_skew_seconds"]) < 60
+    assert found["record_backlog_limit_entries"] > 0
+    assert found[f'authsvc_build_info{{python="{platform.python_version()}",version="{__version__}"}}'] == 1
+    used = found["process_cpu_seconds_total"]
+    wait_until(lambda: instance.metrics()["process_cpu_seconds_total"] > used > 0, "its work takes time of the processor")
     age = instance.metrics()["record_backlog_age_seconds"]
     wait_until(lambda: instance.metrics()["record_backlog_age_seconds"] > age, "the backlog gets older")
 

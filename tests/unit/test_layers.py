@@ -22,8 +22,10 @@ FLOORS = {
     "authsvc.settings": 0,
     "authsvc.credentials": 1,
     "authsvc.metrics": 1,
+    "authsvc.vitals": 1,
     "authsvc.admission": 1,
     "authsvc.logs": 1,
+    "authsvc.profiling": 1,
     "authsvc.promise": 1,
     "authsvc.live": 2,
     "authsvc.records": 2,
@@ -40,6 +42,7 @@ PACKAGES = ("authsvc.live", "authsvc.records", "authsvc.http", "authsvc.commands
 
 SAME_FLOOR = {
     ("authsvc.admission", "authsvc.metrics"): "what is let in and what is refused is counted",
+    ("authsvc.metrics", "authsvc.vitals"): "an instance's registry holds what every process tells of itself",
     ("authsvc.admission", "authsvc.promise"): "a request waits for its turn as it waits for a reply",
     ("authsvc.settings", "authsvc.errors"): "a bad setting is an OperatorError",
 }

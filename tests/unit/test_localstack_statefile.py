@@ -20,6 +20,7 @@ def test_it_holds_what_the_contract_says(tmp_path: Path) -> None:
     assert json.loads(layout.state_file.read_text()) == written
     assert written == {
         "base_url": "http://127.0.0.1:9000",
+        "balancer": "http",
         "instances": ["http://127.0.0.1:9001", "http://127.0.0.1:9002"],
         "management": ["http://127.0.0.1:9101", "http://127.0.0.1:9102", "http://127.0.0.1:9100"],
         "redis_url": "redis://127.0.0.1:9200/0",

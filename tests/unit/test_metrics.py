@@ -29,8 +29,17 @@ OF_AN_INSTANCE = {
     "tokens_consumed_total": (),
     "record_backlog_entries": (),
     "record_backlog_age_seconds": (),
+    "record_backlog_limit_entries": (),
     "redis_request_duration_seconds": (),
+    "process_cpu_seconds_total": (),
+    "authsvc_build_info": ("python", "version"),
     "redis_up": (),
+    "redis_memory_used_bytes": (),
+    "redis_memory_max_bytes": (),
+    "redis_evicted_keys": (),
+    "redis_connected_replicas": (),
+    "redis_clock_skew_seconds": (),
+    "redis_certificate_expiry_timestamp_seconds": (),
 }
 OF_THE_WRITER = {
     "db_connections_open",

@@ -41,6 +41,7 @@ READ_AS = {
     "AUTH_BACKLOG_LIMIT": ("5000", 5000),
     "AUTH_FAST_LANE": ("false", False),
     "AUTH_KEEP_ALIVE_SECONDS": ("60", 60),
+    "AUTH_PROXY_PROTOCOL": ("true", True),
     "AUTH_RECORDS_URL": ("sqlite:////var/lib/auth/records.db", "sqlite:////var/lib/auth/records.db"),
     "AUTH_RECORDS_PASSWORD": ("tiger", "tiger"),
     "AUTH_ORACLE_CONFIG_DIR": (str(CA_FILE.parent), CA_FILE.parent),
@@ -66,6 +67,7 @@ READ_AS = {
     "AUTH_RETENTION_DAYS": ("30", 30.0),
     "AUTH_PURGE_INTERVAL_SECONDS": ("60", 60.0),
     "AUTH_LOG_LEVEL": ("debug", "debug"),
+    "AUTH_PROFILING_SECRET": ("a-secret-of-sixteen", "a-secret-of-sixteen"),
     "AUTH_ACCESS_LOG": ("true", True),
 }
 
@@ -267,7 +269,13 @@ def test_secrets_do_not_show_in_the_settings_own_text() -> None:
         assert secret not in f"{settings!r} {settings}"
 
 
-SECRET_VALUES = {"TOKEN_KEY": KEY, "TOKEN_KEY_ACCEPTED": OTHER_KEY, "ORACLE_WALLET_PASSWORD": "purse", "REDIS_PASSWORD": "open sesame"}
+SECRET_VALUES = {
+    "TOKEN_KEY": KEY,
+    "TOKEN_KEY_ACCEPTED": OTHER_KEY,
+    "ORACLE_WALLET_PASSWORD": "purse",
+    "REDIS_PASSWORD": "open sesame",
+    "PROFILING_SECRET": "a-secret-of-sixteen",
+}
 
 
 def test_every_secret_may_come_from_a_file() -> None:

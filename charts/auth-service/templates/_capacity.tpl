@@ -46,6 +46,15 @@
 {{- ternary $auth.autoscaling.minReplicas $auth.replicas (or $auth.autoscaling.enabled $auth.keda.enabled) -}}
 {{- end -}}
 
+{{/* Most nginx pods there can be. */}}
+{{- define "auth-service.mostBalancers" -}}
+{{- with .Values.nginx }}{{ ternary .autoscaling.maxReplicas .replicas .autoscaling.enabled }}{{ end -}}
+{{- end -}}
+
+{{- define "auth-service.leastBalancers" -}}
+{{- with .Values.nginx }}{{ ternary .autoscaling.minReplicas .replicas .autoscaling.enabled }}{{ end -}}
+{{- end -}}
+
 {{/* Seconds for which nginx may go on sending to a pod that began to leave, or not know a new one: what DNS keeps, and twice what nginx keeps. */}}
 {{- define "auth-service.nginxLearns" -}}
 {{- add .Values.nginx.dnsTtlSeconds (mul 2 .Values.nginx.resolverSeconds) 2 -}}
@@ -97,15 +106,30 @@
 {{- if and $auth.keda.enabled (not $auth.keda.triggers) -}}
 {{- fail "auth.keda is enabled without auth.keda.triggers: name what it is to look at." -}}
 {{- end -}}
-{{- if gt (int $auth.autoscaling.minReplicas) (int $auth.autoscaling.maxReplicas) -}}
-{{- fail (printf "auth.autoscaling.minReplicas %v is above maxReplicas %v." $auth.autoscaling.minReplicas $auth.autoscaling.maxReplicas) -}}
+{{- range $component, $bounds := dict "auth" $auth.autoscaling "nginx" $nginx.autoscaling -}}
+{{- if gt (int $bounds.minReplicas) (int $bounds.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling.minReplicas %v is above maxReplicas %v." $component $bounds.minReplicas $bounds.maxReplicas) -}}
+{{- end -}}
 {{- end -}}
 {{- $least := include "auth-service.leastPods" . | int -}}
 {{- if and (gt $least 1) (ge (int $auth.pdbMaxUnavailable) $least) -}}
 {{- fail (printf "auth.pdbMaxUnavailable %v would let a drain take all %d pods at once: keep it below the number of pods." $auth.pdbMaxUnavailable $least) -}}
 {{- end -}}
-{{- if and (gt (int $nginx.replicas) 1) (ge (int $nginx.pdbMaxUnavailable) (int $nginx.replicas)) -}}
-{{- fail (printf "nginx.pdbMaxUnavailable %v would let a drain take all %v pods at once: keep it below nginx.replicas." $nginx.pdbMaxUnavailable $nginx.replicas) -}}
+{{- $balancers := include "auth-service.leastBalancers" . | int -}}
+{{- $balancersValue := ternary "nginx.autoscaling.minReplicas" "nginx.replicas" $nginx.autoscaling.enabled -}}
+{{- if and (gt $balancers 1) (ge (int $nginx.pdbMaxUnavailable) $balancers) -}}
+{{- fail (printf "nginx.pdbMaxUnavailable %v would let a drain take all %d pods at once: keep it below %s." $nginx.pdbMaxUnavailable $balancers $balancersValue) -}}
+{{- end -}}
+
+{{- if eq $nginx.mode "stream" -}}
+{{- $ofRequests := dict "nginx.rateLimit" (gt (int $nginx.rateLimit.requestsPerSecond) 0) "nginx.trustedProxies" $nginx.trustedProxies "basePath" .Values.basePath -}}
+{{- range $name, $isSet := $ofRequests -}}
+{{- if $isSet -}}
+{{- fail (printf "%s needs nginx.mode: http; as stream nginx passes on connections and reads no request." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- else if $nginx.proxyProtocol -}}
+{{- fail "nginx.proxyProtocol needs nginx.mode: stream; as http nginx names the caller in X-Forwarded-For." -}}
 {{- end -}}
 
 {{/* nginx keeps idle connections to a pod for 4 s (nginx/auth.conf). */}}
@@ -162,10 +186,10 @@
 {{- end -}}
 
 {{- $nginxWorkers := include "auth-service.cores" $nginx.resources.limits.cpu | int -}}
-{{/* worker_connections of nginx/nginx.conf; a request takes two, the client's and the pod's. */}}
-{{- $slots := div (mul $nginx.replicas $nginxWorkers 8192) 2 -}}
+{{/* worker_connections of nginx/process.conf; a request, and a connection that is passed on, takes two, the client's and the pod's. */}}
+{{- $slots := div (mul $balancers $nginxWorkers 8192) 2 -}}
 {{- if gt (int $capacity.clientConnections) (int $slots) -}}
-{{- fail (printf "capacity.clientConnections %d do not fit: %v nginx pods x %d workers x 8192 / 2 = %d: raise nginx.replicas or the CPU limit of nginx." (int64 $capacity.clientConnections) $nginx.replicas $nginxWorkers $slots) -}}
+{{- fail (printf "capacity.clientConnections %d do not fit: %d nginx pods x %d workers x 8192 / 2 = %d: raise %s or the CPU limit of nginx." (int64 $capacity.clientConnections) $balancers $nginxWorkers $slots $balancersValue) -}}
 {{- end -}}
 
 {{- $keys := .Values.secrets.tokenKeys -}}
@@ -182,7 +206,7 @@
 {{- if not (regexMatch "^AUTH_[A-Z0-9_]+$" $name) -}}
 {{- fail (printf "settings.%s is no setting: they are AUTH_* (docs/settings.md). Other variables belong into extraEnv." $name) -}}
 {{- end -}}
-{{- if has $name (list "AUTH_HOST" "AUTH_PORT" "AUTH_MANAGEMENT_HOST" "AUTH_MANAGEMENT_PORT" "AUTH_WORKERS" "AUTH_ISSUER" "AUTH_DRAIN_SECONDS" "AUTH_KEEP_ALIVE_SECONDS" "AUTH_REDIS_URL" "AUTH_REDIS_CA_FILE" "AUTH_RECORDS_URL" "AUTH_ORACLE_POOL_MAX" "AUTH_ORACLE_SESSION_LIMIT" "AUTH_ORACLE_SESSION_RESERVE" "AUTH_ORACLE_WRITERS" "AUTH_ORACLE_CONFIG_DIR" "AUTH_WRITER_PROFILE" "AUTH_CLIENTS_FILE") -}}
+{{- if has $name (list "AUTH_HOST" "AUTH_PORT" "AUTH_MANAGEMENT_HOST" "AUTH_MANAGEMENT_PORT" "AUTH_WORKERS" "AUTH_ISSUER" "AUTH_DRAIN_SECONDS" "AUTH_KEEP_ALIVE_SECONDS" "AUTH_PROXY_PROTOCOL" "AUTH_REDIS_URL" "AUTH_REDIS_CA_FILE" "AUTH_RECORDS_URL" "AUTH_ORACLE_POOL_MAX" "AUTH_ORACLE_SESSION_LIMIT" "AUTH_ORACLE_SESSION_RESERVE" "AUTH_ORACLE_WRITERS" "AUTH_ORACLE_CONFIG_DIR" "AUTH_WRITER_PROFILE" "AUTH_CLIENTS_FILE") -}}
 {{- fail (printf "settings.%s has a value of its own in this chart: set that." $name) -}}
 {{- end -}}
 {{- if regexMatch "(KEY|PASSWORD)(_|$)" $name -}}

@@ -15,15 +15,14 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import typer
-from redis.exceptions import RedisError
 
 from authsvc import logs
 from authsvc.admission import backlog_limit
 from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
-from authsvc.live.connect import RedisClient, connect_redis, link_of, masters_of
+from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
-from authsvc.live.server import Server, inspect_server
+from authsvc.live.server import Server, inspect_servers
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import store_of
 from authsvc.records.contract import ORACLE_SCHEME, RecordStore
@@ -79,11 +78,9 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     redis = connect_redis(settings)
     try:
         try:
-            masters = await masters_of(redis)
-            servers = [await inspect_server(master, lead) for lead, master in masters.items()]
-        except (Unavailable, RedisError, OSError) as error:
-            said = error.description if isinstance(error, Unavailable) else f"Redis does not tell who its masters are ({error})."
-            yield Finding("redis", State.FAILURE, f"{said} AUTH_REDIS_URL must lead to the shared store.")
+            servers = await inspect_servers(redis)
+        except Unavailable as error:
+            yield Finding("redis", State.FAILURE, f"{error.description} AUTH_REDIS_URL must lead to the shared store.")
             return
         for number, server in enumerate(servers, 1):
             master = f"Master {number} of {len(servers)}: " if len(servers) > 1 else ""

@@ -8,7 +8,7 @@ from time import monotonic
 
 import structlog
 
-from authsvc.admission import Admission
+from authsvc.admission import Admission, backlog_limit
 from authsvc.credentials import TokenKeys
 from authsvc.errors import Unavailable
 from authsvc.http.app import create_pages
@@ -24,6 +24,7 @@ from authsvc.live.history import History
 from authsvc.live.survey import Survey
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts, Metrics
+from authsvc.profiling import Profiling
 from authsvc.settings import Settings
 from authsvc.tokens import Tokens
 
@@ -74,7 +75,7 @@ class Instance:
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
-        management = Management(self._not_ready, self._metrics.render)
+        management = Management(self._not_ready, self._metrics.render, Profiling(settings.profiling_secret))
         self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
         self._pipeline.start()
         self._directory.start()
@@ -94,7 +95,7 @@ class Instance:
     async def _fold(self) -> None:
         while True:
             self._metrics.fold()
-            self._metrics.redis_up.set(self._silent_seconds() < TICK_SECONDS)
+            self._metrics.vitals.redis_up.set(self._silent_seconds() < TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)
 
     async def _watch(self) -> None:
@@ -117,6 +118,9 @@ class Instance:
         self._metrics.token_keys.set(survey.token_keys)
         self._metrics.backlog_entries.set(survey.backlog_entries)
         self._metrics.backlog_age_seconds.set(survey.backlog_age_seconds)
+        self._metrics.backlog_limit_entries.set(backlog_limit(self._settings.backlog_limit, survey.memory_limit_bytes))
+        self._metrics.vitals.show(survey)
+        self._metrics.vitals.certificate_expiry.set(self._pipeline.certificate_expiry or 0)
 
     def _silent_seconds(self) -> float:
         since = self._pipeline.silent_since

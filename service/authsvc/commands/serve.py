@@ -33,6 +33,7 @@ from authsvc.errors import OperatorError
 from authsvc.http.lane import LaneProtocol
 from authsvc.http.listener import Listener
 from authsvc.http.protocol import WireProtocol, lacking
+from authsvc.http.proxied import ProxiedProtocol, ProxyRefusals
 from authsvc.http.response import CLOSE
 from authsvc.settings import Settings
 
@@ -81,11 +82,13 @@ class JsonLogger(Logger):  # type: ignore[misc]
 class DrainingServer(Server):
     """On SIGTERM readiness turns red at once, and listening ends only after the drain; whoever had connected is answered."""
 
-    def __init__(self, config: Config, instance: Instance, drain_seconds: float, master_stops: mmap.mmap) -> None:
+    def __init__(self, config: Config, instance: Instance, settings: Settings, master_stops: mmap.mmap) -> None:
         super().__init__(config)
         self._loop = asyncio.get_running_loop()
         self._instance = instance
-        self._drain_seconds = drain_seconds
+        self._drain_seconds = settings.drain_seconds
+        self._make_public = self._make_proxied if settings.proxy_protocol else self._make_protocol
+        self._proxy_refusals = ProxyRefusals()
         self._drained_at: float | None = None
         self._master_stops = master_stops
 
@@ -100,7 +103,7 @@ class DrainingServer(Server):
         gc.freeze()
         gc.set_threshold(GARBAGE_OBJECTS, 20, 100)
         by_port = {listening.getsockname()[1]: listening for listening in sockets}
-        self._listen(by_port.pop(self._instance.management_port))
+        self._listen(by_port.pop(self._instance.management_port), self._make_protocol)
         # Other workers on the same socket are ready already; but when Redis is away, somebody must say so.
         await self._instance.loaded(LOADING_SECONDS)
         most_connections = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES
@@ -108,18 +111,25 @@ class DrainingServer(Server):
         def has_room(arriving: int) -> bool:
             return len(self.server_state.connections) + arriving < most_connections
 
-        [public] = [self._listen(listening, has_room) for listening in by_port.values()]
+        [public] = [self._listen(listening, self._make_public, has_room) for listening in by_port.values()]
         self._instance.admission.on_pressure = lambda pressed: public.pause() if pressed else public.resume()
 
-    def _listen(self, listening: socket.socket, has_room: Callable[[int], bool] = lambda arriving: True) -> Listener:
-        listener = Listener(listening, self._make_protocol, has_room)
+    def _listen(
+        self,
+        listening: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        has_room: Callable[[int], bool] = lambda arriving: True,
+    ) -> Listener:
+        listener = Listener(listening, make_protocol, has_room)
         self.servers.append(listener)  # type: ignore[arg-type] # uvicorn only closes them
         return listener
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
+    def _make_protocol(self) -> HttpToolsProtocol:
+        protocol_class: type[HttpToolsProtocol] = self.config.http_protocol_class  # type: ignore[assignment] # as `_serve` set it
+        return protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+    def _make_proxied(self) -> asyncio.Protocol:
+        return ProxiedProtocol(self._make_protocol(), self._proxy_refusals)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, give those who came last the time to ask, and let uvicorn finish."""
@@ -156,8 +166,8 @@ class DrainingServer(Server):
         for connection in self._connections():
             connection.say_close()
 
-    def _connections(self) -> list[WireProtocol]:
-        return [connection for connection in self.server_state.connections if isinstance(connection, WireProtocol)]
+    def _connections(self) -> list[WireProtocol | ProxiedProtocol]:
+        return [connection for connection in self.server_state.connections if isinstance(connection, (WireProtocol, ProxiedProtocol))]
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's tick, ten times a second."""
@@ -184,7 +194,7 @@ class InstanceWorker(UvicornWorker):  # type: ignore[misc]
         settings: Settings = self.cfg.settings_of_instance
         self.config.load()
         self.config.http_protocol_class = _protocol(self.config, settings.fast_lane)
-        server = DrainingServer(self.config, self.wsgi, settings.drain_seconds, self.cfg.master_stops)
+        server = DrainingServer(self.config, self.wsgi, settings, self.cfg.master_stops)
         # gunicorn's quick stop; the base class's handler would only set a flag that uvicorn never looks at.
         asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, server.handle_exit, signal.SIGQUIT, None)
         await server.serve(sockets=self.sockets)

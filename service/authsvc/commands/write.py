@@ -26,10 +26,12 @@ from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
 from authsvc.live.survey import Survey, take_survey
 from authsvc.live.troubles import Trouble, Troubles
+from authsvc.profiling import Profiling
 from authsvc.reconcile import Reconciler
 from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings
+from authsvc.vitals import Vitals
 from authsvc.writer import Batching, Writer
 
 TICK_SECONDS = 1.0
@@ -55,17 +57,19 @@ class WriterMetrics:
         self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
         self.connections_waiting = Gauge("db_connections_waiting", "Calls that wait for such a connection.", registry=registry)
         self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke.", registry=registry)
-        self.redis_up = Gauge("redis_up", "1 while Redis is in reach.", registry=registry)
+        self.vitals = Vitals(registry)
 
     def show(self, survey: Survey) -> None:
         """Take over what a look at Redis showed."""
         self.backlog_entries.set(survey.backlog_entries)
         self.backlog_age_seconds.set(survey.backlog_age_seconds)
         self.poison_entries.set(survey.poison_entries)
-        self.redis_up.set(1)
+        self.vitals.redis_up.set(1)
+        self.vitals.show(survey)
 
     def render(self) -> bytes:
         """The text format."""
+        self.vitals.fold()
         return generate_latest(self.registry)
 
 
@@ -95,7 +99,7 @@ async def write(settings: Settings) -> None:
 
     reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
-    server = _management_server(Management(housekeeping.not_ready, metrics.render))
+    server = _management_server(Management(housekeeping.not_ready, metrics.render, Profiling(settings.profiling_secret)))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
     await housekeeping.try_once("backlog", backlog.make_groups)
@@ -214,7 +218,7 @@ class Housekeeping:
                 )
             self._failing[name] = sentence
             if name == "backlog":
-                self._metrics.redis_up.set(0)
+                self._metrics.vitals.redis_up.set(0)
             return False
         self._failing.pop(name, None)
         return True

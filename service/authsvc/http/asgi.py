@@ -60,7 +60,7 @@ class Front:
             else:
                 body = await _read_body(receive) if b"content-length" in headers or b"transfer-encoding" in headers else b""
                 head = Head(method, scope["query_string"], headers.get(b"authorization"), headers.get(b"content-type"))
-                response = await self._endpoints.answer(endpoint, Request(head, body), request_id, _arrival(scope))
+                response = await self._endpoints.answer(endpoint, Request(head, body), request_id, _arrival(scope), scope["client"])
                 await _send(send, response, request_id)
                 return
         except Refusal as refusal:
@@ -69,13 +69,13 @@ class Front:
             return
         except Exception:
             response = defect(name, request_id)
-        self._endpoints.note(name, response.status, request_id, _arrival(scope))
+        self._endpoints.note(name, response.status, request_id, _arrival(scope), scope["client"])
         await _send(send, response, request_id)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._endpoints.note("other", message["status"], request_id, _arrival(scope))
+                self._endpoints.note("other", message["status"], request_id, _arrival(scope), scope["client"])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 

@@ -14,6 +14,9 @@ from authsvc.http.request import Request
 from authsvc.http.response import Response, refused
 from authsvc.metrics import Counts
 
+Address = tuple[str, int] | None
+"""Of the other end of a connection, or of whom its PROXY header names."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -45,7 +48,7 @@ class Endpoints:
         """The hot endpoint at a path."""
         return self._by_path.get(path)
 
-    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float) -> Response:
+    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float, client: Address) -> Response:
         """Answer a whole request that arrived at that monotonic time, when it is its turn. Awaits nothing but promises; raises nothing."""
         try:
             turn = self._admission.enter(arrived)
@@ -58,24 +61,26 @@ class Endpoints:
                 self._admission.leave()
         except Exception as error:
             response = failed(error, endpoint.name, request_id)
-        self.note(endpoint.name, response.status, request_id, arrived)
+        self.note(endpoint.name, response.status, request_id, arrived, client)
         return response
 
-    def finish(self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float) -> Response:
+    def finish(
+        self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float, client: Address
+    ) -> Response:
         """`answer`, for a handler that was started in a place taken by `enter_at_once`: no coroutine around it, which would cost."""
         self._admission.leave()
         if response is None:
             response = failed(error, endpoint.name, request_id)
-        self.note(endpoint.name, response.status, request_id, arrived)
+        self.note(endpoint.name, response.status, request_id, arrived, client)
         return response
 
-    def note(self, name: str, status: int, request_id: bytes, arrived: float) -> None:
+    def note(self, name: str, status: int, request_id: bytes, arrived: float, client: Address) -> None:
         """Count an answer, and log it where that is switched on."""
         counts = self._counts
         counts.requests[name][status] += 1
         counts.durations[name].add(monotonic() - arrived)
         if self._access_log:
-            log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"))
+            log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"), client=client and client[0])
 
 
 def failed(error: Exception | None, name: str, request_id: bytes) -> Response:

@@ -97,7 +97,7 @@ class LaneProtocol(WireProtocol):
                 self._endpoint, self._asked_at = endpoint, self._arrived
                 drive(endpoint.handler(request), self._handled)
             else:
-                drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived), self._answered)
+                drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived, self.client), self._answered)
             self._beginning = False
             if self._working:
                 self._held = data
@@ -105,7 +105,8 @@ class LaneProtocol(WireProtocol):
         return b""
 
     def _handled(self, response: Response | None, error: Exception | None) -> None:
-        self._answered(self._endpoints.finish(self._endpoint, response, error, self._request_id, self._asked_at), None)
+        response = self._endpoints.finish(self._endpoint, response, error, self._request_id, self._asked_at, self.client)
+        self._answered(response, None)
 
     def _answered(self, response: Response | None, error: Exception | None) -> None:
         self._working = False

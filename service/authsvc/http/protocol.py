@@ -29,7 +29,7 @@ _LONGEST_BODY = 8 * MAX_BODY_BYTES
 
 
 INTERNALS = (
-    *("app_state", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server", "server_state", "tasks"),
+    *("app_state", "client", "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server", "server_state", "tasks"),
     *("timeout_keep_alive", "timeout_keep_alive_task", "transport", "_start_asgi_task", "_unset_keepalive_if_required"),
     *("on_headers_complete", "on_message_begin", "on_message_complete", "on_response_complete", "timeout_keep_alive_handler"),
 )

@@ -64,6 +64,11 @@ class Cluster:
         silent = [pipeline.silent_since for pipeline in self._pipelines.values()]
         return min((since for since in (self._unknown_since, *silent) if since is not None), default=None)
 
+    @property
+    def certificate_expiry(self) -> float | None:
+        """When the first of the masters' certificates ends, Unix time; None without TLS."""
+        return min((expiry for pipeline in self._pipelines.values() if (expiry := pipeline.certificate_expiry) is not None), default=None)
+
     def start(self) -> None:
         """Connect to all masters in the background and follow the cluster."""
         self._keeper = asyncio.create_task(self._follow())

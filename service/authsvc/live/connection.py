@@ -18,6 +18,7 @@ import structlog
 
 from authsvc.errors import Unavailable
 from authsvc.live.keys import HOME_VERSION
+from authsvc.live.refusals import Moved, translate
 from authsvc.live.scripts import pack
 from authsvc.promise import Promise
 
@@ -112,32 +113,6 @@ class Batch:
         self.sent_at = sent_at
 
 
-class NoSuchKey(Unavailable):
-    """A question about a key that is not there."""
-
-
-class Moved(Unavailable):
-    """Another master of the cluster has the key; nothing was done."""
-
-
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "ASK", "BUSY", "NOREPLICAS")
-"""What a server says that will be able to answer later."""
-
-
-def translate(error: hiredis.ReplyError) -> Unavailable:
-    """A refusal of Redis as ours: the one place where its error words are read."""
-    if "no such key" in str(error):
-        return NoSuchKey("The shared store does not hold that.")
-    word = str(error).partition(" ")[0]
-    if word == "OOM":
-        return Unavailable("The shared store is full.")
-    if word == "MOVED":
-        return Moved("The shared store is being rearranged.")
-    if word not in _PASSING:
-        log.error("redis refused a command", error=str(error))
-    return Unavailable("The shared store cannot answer now.")
-
-
 class Connection(asyncio.Protocol):
     """One socket to Redis: orders calls, batches writes, and fails all that wait when anything is wrong."""
 
@@ -169,6 +144,11 @@ class Connection(asyncio.Protocol):
         # uvloop's transports have the methods of asyncio.Transport, but are none.
         self._transport = cast(asyncio.Transport, transport)
         self._check = self._loop.call_later(CHECK_SECONDS, self._expire)
+
+    @property
+    def certificate(self) -> dict[str, Any] | None:
+        """What the server's certificate says, checked when the connection was made; None without TLS."""
+        return self._transport.get_extra_info("peercert") if self._transport is not None else None
 
     @property
     def unanswered_since(self) -> float | None:

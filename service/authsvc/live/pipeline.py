@@ -74,6 +74,12 @@ class Pipeline:
             return self._down_since
         return self._connection.unanswered_since
 
+    @property
+    def certificate_expiry(self) -> float | None:
+        """When the certificate ends that Redis shows on the connection that is there now, Unix time; None without TLS."""
+        certificate = None if self._connection is None else self._connection.certificate
+        return None if certificate is None else ssl.cert_time_to_seconds(str(certificate["notAfter"]))
+
     def start(self) -> None:
         """Connect in the background and stay connected."""
         self._down_since = monotonic()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from redis.exceptions import RedisError, ResponseError
 
 from authsvc.errors import Unavailable
-from authsvc.live.connect import RedisClient
+from authsvc.live.connect import RedisClient, masters_of
 from authsvc.live.keys import TOKEN_PREFIXES
 
 SYNC_SAMPLES = 25
@@ -39,6 +39,15 @@ class Server(NamedTuple):
     write_seconds: float
     write_refused: str
     clock_ahead_seconds: float
+
+
+async def inspect_servers(redis: RedisClient) -> list[Server]:
+    """The one server, or the masters of a cluster in the order of their slots; Unavailable if one of them is."""
+    try:
+        masters = await masters_of(redis)
+    except (RedisError, OSError) as error:
+        raise Unavailable(_sentence(f"Redis does not tell who its masters are: {str(error) or type(error).__name__}")) from error
+    return [await inspect_server(masters[lead], lead) for lead in sorted(masters)]
 
 
 async def inspect_server(redis: RedisClient, lead: int = 0) -> Server:

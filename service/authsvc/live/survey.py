@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from authsvc.errors import Unavailable
-from authsvc.live.connection import NoSuchKey
 from authsvc.live.forms import Malformed
 from authsvc.live.keys import BEATS, POISON, STREAMS, VERSIONS, VOUCHES
 from authsvc.live.masters import Master, joined
+from authsvc.live.refusals import NoSuchKey
 from authsvc.live.scripts import BEAT_ON, pack
 from authsvc.model import StreamMark, Version
 
 _NOWHERE = StreamMark("0-0", 0)
-_INFO = pack(b"INFO", b"server", b"keyspace", b"memory")
+_INFO = pack(b"INFO", b"server", b"keyspace", b"memory", b"stats", b"replication")
 _TIME = pack(b"TIME")
 BEAT_MARKS = tuple(beat.decode("ascii") for beat in BEATS)
 """The beats among the marks: their numbers as the entries that were added, and the time at which each was reached as the last id."""
@@ -28,7 +28,8 @@ class Survey(NamedTuple):
     `run_id` names the server's process (over a cluster: each master's), and `vouched` the last one that a writer compared with
     the record store. `version` is home's. `marks` says how far each stream, and the beat, had come. `token_keys` counts what
     ends by itself: tokens and tombstones. `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit,
-    else its machine's memory.
+    else its machine's memory. `evicted_keys` were dropped since the server started, `replicas` follow it (over a cluster: the
+    master that has the fewest), and `time_seconds` is its clock (home's).
     """
 
     run_id: str
@@ -41,6 +42,9 @@ class Survey(NamedTuple):
     token_keys: int
     memory_bytes: int
     memory_limit_bytes: int
+    evicted_keys: int
+    replicas: int
+    time_seconds: float
 
 
 async def take_survey(masters: Sequence[Master], *, beats: Mapping[str, int] | None = None) -> Survey:
@@ -85,6 +89,9 @@ def whole_of(masters: Sequence[Master], parts: Sequence[Survey]) -> Survey:
         token_keys=sum(part.token_keys for part in parts),
         memory_bytes=sum(part.memory_bytes for part in parts),
         memory_limit_bytes=sum(part.memory_limit_bytes for part in parts),
+        evicted_keys=sum(part.evicted_keys for part in parts),
+        replicas=min(part.replicas for part in parts),
+        time_seconds=parts[leads.index(0)].time_seconds,
     )
 
 
@@ -116,6 +123,9 @@ def _understood(replies: list[Any], master: Master) -> Survey:
         token_keys=sum(_expiring(value) for name, value in fields.items() if name.startswith("db")),
         memory_bytes=int(fields["used_memory"]),
         memory_limit_bytes=int(fields["maxmemory"]) or int(fields["total_system_memory"]),
+        evicted_keys=int(fields["evicted_keys"]),
+        replicas=int(fields["connected_slaves"]),
+        time_seconds=int(now[0]) + int(now[1]) / 1e6,
     )
 
 

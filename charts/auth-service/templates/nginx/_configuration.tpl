@@ -1,19 +1,65 @@
-{{/* The files beside nginx/nginx.conf and nginx/auth.conf that this release has of its own. */}}
+{{/* The file that nginx starts with. */}}
+{{- define "auth-service.nginxFile" -}}
+/etc/nginx/auth/{{ ternary "stream" "nginx" (eq .Values.nginx.mode "stream") }}.conf
+{{- end -}}
+
+{{/* The files of nginx/ that this release uses. */}}
+{{- define "auth-service.nginxShared" -}}
+process.conf: {{- .Files.Get "files/process.conf" | toYaml | indent 1 }}
+{{- if eq .Values.nginx.mode "stream" }}
+stream.conf: {{- .Files.Get "files/stream.conf" | toYaml | indent 1 }}
+{{- else }}
+nginx.conf: {{- include "auth-service.nginxConf" . | toYaml | indent 1 }}
+auth.conf: {{- .Files.Get "files/auth.conf" | toYaml | indent 1 }}
+{{- end }}
+{{- end -}}
+
+{{/* Probes and counters. */}}
+{{- define "auth-service.nginxManagement" -}}
+server {
+    listen 9090;
+    server_name management;
+    location = /live {
+        return 200 '{"status":"ok"}';
+    }
+    {{- if .Values.nginx.stubStatus }}
+    location = /status {
+        stub_status;
+    }
+    {{- end }}
+    location / {
+        return 404;
+    }
+}
+{{- end -}}
+
+{{/* The files beside them that this release has of its own. */}}
 {{- define "auth-service.nginxFiles" -}}
 {{- $nginx := .Values.nginx -}}
 {{- $full := include "auth-service.fullname" . -}}
 {{- $rate := $nginx.rateLimit -}}
+{{- $stream := eq $nginx.mode "stream" -}}
+{{- $most := include "auth-service.mostBalancers" . | int -}}
 main.conf: |
   worker_processes {{ include "auth-service.cores" $nginx.resources.limits.cpu }};
+  {{- if $stream }}
+  http {
+      access_log off;
+      {{- range list "client_body" "proxy" "fastcgi" "uwsgi" "scgi" }}
+      {{ . }}_temp_path {{ . }}_temp;
+      {{- end }}
+      {{- include "auth-service.nginxManagement" . | nindent 6 }}
+  }
+  {{- end }}
 upstream.conf: |
   {{- if eq $nginx.discovery "headless" }}
   {{- /* With several balancers least_conn alone would send all of them to the same new pod. */}}
-  {{ ternary "random two least_conn" "least_conn" (gt (int $nginx.replicas) 1) }};
+  {{ ternary "random two least_conn" "least_conn" (gt $most 1) }};
   server {{ $full }}-auth-headless.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:8080 resolve max_fails=3 fail_timeout=2s;
   {{- else }}
   server {{ $full }}-auth.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}:8080 max_fails=0;
   {{- end }}
-http.conf: |
+{{ ternary "tcp" "http" $stream }}.conf: |
   include /run/nginx/resolver.conf;
   {{- if and $nginx.tls.secretName (eq $nginx.discovery "headless") }}
   # Named by a variable, a certificate is read again when it was renewed.
@@ -22,26 +68,19 @@ http.conf: |
   }
   {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  {{- /* Each nginx counts for itself, and knows whole numbers only: of a minute they are fine enough. */}}
-  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div (mul $rate.requestsPerSecond 60) $nginx.replicas) }}r/m;
+  {{- /* Each nginx counts for itself, and knows whole numbers only: of a minute they are fine enough. Of the most pods, so that the sum is never more. */}}
+  limit_req_zone $binary_remote_addr zone=clients:10m rate={{ max 1 (div (mul $rate.requestsPerSecond 60) $most) }}r/m;
   {{- end }}
-  server {
-      listen 9090;
-      server_name management;
-      location = /live {
-          return 200 '{"status":"ok"}';
-      }
-      {{- if $nginx.stubStatus }}
-      location = /status {
-          stub_status;
-      }
-      {{- end }}
-      location / {
-          return 404;
-      }
-  }
+  {{- if not $stream }}
+  {{- include "auth-service.nginxManagement" . | nindent 2 }}
+  {{- end }}
 listen.conf: |
   listen 8080 reuseport backlog=4096;
+  {{- if $stream }}
+  # Longer than an instance keeps an idle connection, which it is to end.
+  proxy_timeout {{ add .Values.auth.keepAliveSeconds 5 }}s;
+  proxy_protocol {{ ternary "on" "off" $nginx.proxyProtocol }};
+  {{- end }}
   {{- if $nginx.tls.secretName }}
   listen 8443 ssl reuseport backlog=4096;
   {{- if eq $nginx.discovery "headless" }}
@@ -69,7 +108,7 @@ listen.conf: |
   access_log /dev/stdout json;
   {{- end }}
   {{- if gt (int $rate.requestsPerSecond) 0 }}
-  limit_req zone=clients burst={{ div (add $rate.burst $nginx.replicas -1) $nginx.replicas }} nodelay;
+  limit_req zone=clients burst={{ div (add $rate.burst $most -1) $most }} nodelay;
   limit_req_dry_run {{ ternary "on" "off" $rate.dryRun }};
   {{- end }}
   {{- with .Values.basePath }}

@@ -1,0 +1,83 @@
+"""`authsvc profile`: where the CPU time of a living process goes, or what memory stays taken, as a flame graph or stacks."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from http.client import HTTPException
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import typer
+from rich.console import Console
+
+from authsvc.commands import flame
+from authsvc.errors import OperatorError
+from authsvc.profiling import MOST_SECONDS
+from authsvc.settings import read_settings
+
+GRACE_SECONDS = 30
+UNITS = {"cpu": "us of CPU", "memory": "bytes"}
+SHOWN = 12
+Kind = Literal["cpu", "memory"]
+
+
+def profile(
+    seconds: Annotated[int, typer.Option(min=1, max=MOST_SECONDS, help="How long to watch.")] = 10,
+    kind: Annotated[Kind, typer.Option(help="CPU time of the event loop's thread, or memory taken meanwhile and still held.")] = "cpu",
+    url: Annotated[str | None, typer.Option(help="Management address of the process; by default of this machine's instance.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write a flame graph (.svg), or collapsed stacks (any other name), instead of the list.")
+    ] = None,
+) -> None:
+    """Profile a worker that goes on working. It needs AUTH_PROFILING_SECRET, here and there."""
+    settings = read_settings()
+    if settings.profiling_secret is None:
+        raise OperatorError("AUTH_PROFILING_SECRET is not set: without it no process gives a profile.")
+    address = (url or f"http://127.0.0.1:{settings.management_port}").rstrip("/")
+    if not address.startswith(("http://", "https://")):
+        raise OperatorError(f"{address} is no http:// or https:// address.")
+    with Console(stderr=True).status(f"Watching for {seconds} s"):
+        stacks = flame.read(_ask(address, f"kind={kind}&seconds={seconds}", settings.profiling_secret.get_secret_value(), seconds))
+    if not stacks:
+        raise OperatorError(f"Nothing was seen in {seconds} s: the process used no {'CPU' if kind == 'cpu' else 'more memory'}.")
+    if output is None:
+        _list(stacks, UNITS[kind])
+        return
+    text = flame.draw(stacks, f"{address}, {seconds} s", UNITS[kind]) if output.suffix == ".svg" else _lines(stacks)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"{output} cannot be written: {error.strerror}.") from error
+    typer.echo(f"Written: {output}")
+
+
+def _ask(address: str, query: str, secret: str, seconds: int) -> str:
+    request = Request(f"{address}/profile?{query}", headers={"Authorization": f"Bearer {secret}"})  # noqa: S310 - http and https only
+    try:
+        with urlopen(request, timeout=seconds + GRACE_SECONDS) as answer:  # noqa: S310
+            text: str = answer.read().decode()
+            return text
+    except HTTPError as error:
+        if error.code == 404:
+            raise OperatorError(f"{address} gives no profiles: its AUTH_PROFILING_SECRET is another, or not set.") from error
+        raise OperatorError(f"{address} refused: {json.load(error)['error_description']}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise OperatorError(f"{address} cannot be asked: {error}.") from error
+
+
+def _lines(stacks: Counter[str]) -> str:
+    return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()))
+
+
+def _list(stacks: Counter[str], unit: str) -> None:
+    """The frames with most of their own: what was at the end of a stack."""
+    own: Counter[str] = Counter()
+    for stack, amount in stacks.items():
+        own[stack.rpartition(";")[2]] += amount
+    total = own.total()
+    typer.echo(f"{total:,} {unit} in all; at the end of a stack:")
+    for name, amount in own.most_common(SHOWN):
+        typer.echo(f"{amount / total:6.1%}  {name}")

@@ -1,0 +1,91 @@
+"""Profiling on demand: where a thread's CPU time goes and what memory stays taken, of a process that goes on working.
+
+Both are collapsed stacks, one a line: frames from the outermost in, joined by `;`, a space, and microseconds or bytes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import sys
+import threading
+import time
+import tracemalloc
+from collections import Counter
+from types import FrameType
+
+from pydantic import SecretStr
+
+from authsvc.errors import NotFound, SlowDown
+
+KINDS = ("cpu", "memory")
+SAMPLE_SECONDS = 0.005
+MOST_SECONDS = 60
+DEPTH = 16
+"""Frames of an allocation that are kept."""
+
+
+class Profiling:
+    """One profile at a time, for who knows the secret; without a secret there is none to be had."""
+
+    def __init__(self, secret: SecretStr | None) -> None:
+        self._secret = None if secret is None else secret.get_secret_value().encode()
+        self._busy = threading.Lock()
+
+    def check(self, authorization: bytes | None) -> None:
+        """NotFound unless this is `Bearer` and the secret: whoever does not know it learns of nothing."""
+        if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
+            raise NotFound("There is nothing at this path.")
+
+    def take(self, kind: str, seconds: float, thread_id: int) -> str:
+        """Watch for so long and tell; blocks, so it belongs into a thread of its own. SlowDown while another is taken."""
+        if not self._busy.acquire(blocking=False):
+            raise SlowDown("A profile is being taken already: try again when it is over.")
+        try:
+            stacks = allocations(seconds) if kind == "memory" else cpu(seconds, thread_id)
+        finally:
+            self._busy.release()
+        return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()) if amount)
+
+
+def cpu(seconds: float, thread_id: int) -> dict[str, int]:
+    """Microseconds of CPU of one thread by stack. A sample weighs what the thread used since the one before, so waiting weighs nothing."""
+    clock = time.pthread_getcpuclockid(thread_id)
+    stacks: Counter[str] = Counter()
+    used_ns = time.clock_gettime_ns(clock)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        # The pause of a sampler, not a wait for something.
+        time.sleep(SAMPLE_SECONDS)
+        now_ns = time.clock_gettime_ns(clock)
+        frame = sys._current_frames().get(thread_id)
+        if now_ns > used_ns and frame is not None:
+            stacks[_collapsed(frame)] += (now_ns - used_ns) // 1000
+        used_ns = now_ns
+    return stacks
+
+
+def allocations(seconds: float) -> dict[str, int]:
+    """Bytes that were taken while it was watched and are still held at its end, by stack. Everything is slower meanwhile."""
+    tracemalloc.start(DEPTH)
+    try:
+        time.sleep(seconds)
+        held = tracemalloc.take_snapshot().filter_traces((tracemalloc.Filter(False, tracemalloc.__file__),))
+    finally:
+        tracemalloc.stop()
+    stacks: Counter[str] = Counter()
+    for statistic in held.statistics("traceback"):
+        stacks[";".join(f"{_short(frame.filename)}:{frame.lineno}" for frame in statistic.traceback)] += statistic.size
+    return stacks
+
+
+def _collapsed(frame: FrameType | None) -> str:
+    names: list[str] = []
+    while frame is not None:
+        names.append(f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}")
+        frame = frame.f_back
+    return ";".join(reversed(names))
+
+
+def _short(path: str) -> str:
+    """The last two parts of a path, without what separates stacks and amounts."""
+    return "/".join(path.rsplit("/", 2)[-2:]).replace(";", ",").replace(" ", "_")
