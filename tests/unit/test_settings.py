@@ -29,7 +29,7 @@ READ_AS = {
     "AUTH_WORKERS": ("auto", "auto"),
     "AUTH_TOKEN_KEY": (KEY, KEY),
     "AUTH_TOKEN_KEY_ACCEPTED": (OTHER_KEY, OTHER_KEY),
-    "AUTH_REDIS_URL": ("rediss://user@redis.internal:6380/3", "rediss://user@redis.internal:6380/3"),
+    "AUTH_REDIS_URL": ("rediss://user@redis.internal:6380", "rediss://user@redis.internal:6380"),
     "AUTH_REDIS_MODE": ("cluster", "cluster"),
     "AUTH_REDIS_PASSWORD": ("open sesame", "open sesame"),
     "AUTH_REDIS_TIMEOUT_MS": ("250", 250),
