@@ -14,14 +14,17 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
+import redis
 
 from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
 DEADLINE_SECONDS = 20.0
+SLOTS = 16384
+"""Of every Redis Cluster."""
 
 
 def free_port() -> int:
@@ -106,6 +109,65 @@ class RedisServer:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(number)
             self._process.wait(DEADLINE_SECONDS)
+
+
+class RedisCluster:
+    """Masters without replicas that share the slots evenly. Who has the port of any finds the others."""
+
+    ports: ClassVar[set[int]] = set()
+    """Ports of all masters that were ever made: what listens there is a cluster's."""
+
+    def __init__(self, folder: Path, masters: int, *options: str) -> None:
+        # A master that is away is to be noticed by those that ask it, not by its peers: each story lasts a few seconds.
+        own = ("--cluster-enabled", "yes", "--cluster-node-timeout", "60000", "--cluster-require-full-coverage", "no")
+        self.masters = [
+            RedisServer(folder / f"master-{number}", *own, "--cluster-port", str(free_port()), *options) for number in range(masters)
+        ]
+        self.ports.update(master.port for master in self.masters)
+
+    @property
+    def port(self) -> int:
+        return self.masters[0].port
+
+    @property
+    def url(self) -> str:
+        return self.masters[0].url
+
+    def start(self) -> RedisCluster:
+        for master in self.masters:
+            master.start()
+        for number, master in enumerate(self.masters):
+            with self.ask(master) as client:
+                bounds = [place * SLOTS // len(self.masters) for place in (number, number + 1)]
+                client.execute_command("CLUSTER ADDSLOTSRANGE", bounds[0], bounds[1] - 1)
+                client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        with self.ask(self.masters[0]) as client:
+            for master in self.masters[1:]:
+                client.execute_command("CLUSTER MEET", "127.0.0.1", master.port, master.options[master.options.index("--cluster-port") + 1])
+        wait_until(lambda: all(self._knows_all(master) for master in self.masters), "the masters know each other")
+        return self
+
+    def _knows_all(self, master: RedisServer) -> bool:
+        with self.ask(master) as client:
+            facts = client.execute_command("CLUSTER INFO").decode()
+            known = client.execute_command("CLUSTER SLOTS")
+        return "cluster_state:ok" in facts and len(known) == len(self.masters)
+
+    @contextlib.contextmanager
+    def ask(self, master: RedisServer) -> Iterator[Any]:
+        """A connection to one master."""
+        with redis.Redis(port=master.port, socket_timeout=5, protocol=2, legacy_responses=True) as client:
+            client.set_response_callback("CLUSTER SLOTS", lambda reply, **_: reply)
+            client.set_response_callback("CLUSTER INFO", lambda reply, **_: reply)
+            yield client
+
+    def kill(self) -> None:
+        for master in self.masters:
+            master.kill()
+
+    def stop(self) -> None:
+        for master in self.masters:
+            master.stop()
 
 
 class TcpProxy:

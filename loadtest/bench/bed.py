@@ -75,11 +75,20 @@ class Bed:
 
     def start_redis(self) -> None:
         """Start Redis, and let the environment name it and all that the commands need."""
+        self.name_redis()
+        command = [*self.redis_command(self.redis_port), "--dir", str(self.folder)]
+        self.start(LOAD_CORE, "redis", *command).wait_for_port(self.redis_port)
+
+    def name_redis(self) -> None:
+        """Let the environment name Redis and all that the commands need."""
         os.environ |= {"AUTH_REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0", "AUTH_TOKEN_KEY": KEY, "AUTH_DRAIN_SECONDS": "0"}
         os.environ |= {"AUTH_PORT": str(self.port), "AUTH_MANAGEMENT_PORT": str(self.management_port)}
-        listen = ["--bind", "127.0.0.1", "--port", str(self.redis_port), "--dir", str(self.folder)]
+
+    @staticmethod
+    def redis_command(port: int) -> list[str]:
+        """A Redis that keeps data as in production, but for the folder."""
         persistence = ["--appendonly", "yes", "--appendfsync", "always", "--save", "", "--maxmemory-policy", "noeviction"]
-        self.start(LOAD_CORE, "redis", str(find_redis().path), *listen, *persistence).wait_for_port(self.redis_port)
+        return [str(find_redis().path), "--bind", "127.0.0.1", "--port", str(port), *persistence]
 
     def start_service(self) -> Process:
         """Start an instance and wait until it is ready."""

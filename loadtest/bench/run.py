@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, compare, cpu, footprint, memory, overload, records, worker
+from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, overload, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
@@ -98,6 +98,13 @@ def of_worker(
     """How soon an instance is ready, and whether a worker's memory stays as it is under load."""
     _needs("wrk", "taskset")
     _keep(_in_folder(lambda folder: worker.watch(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("cluster")
+def of_cluster(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """CPU per request over a single Redis, and over Redis Clusters of 1, 2 and 4 masters."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: cluster.measure_cluster(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("compare")

@@ -19,10 +19,13 @@ class ExternalRedis(Values):
             description="redis:// or rediss://USER@HOST:PORT/DATABASE, without a password; empty: the chart's own.",
         ),
     ] = ""
+    cluster: Annotated[
+        bool, Field(description="It is a Redis Cluster: the URL leads to any node, best by a name of all (docs/redis-cluster.md).")
+    ] = False
     existing_secret: Annotated[Name, Field(description="Secret with its password; empty: it asks for none.")] = ""
     entry: Annotated[SecretEntry, Field(description="The password's entry.")] = "redis-password"
     ca_secret: Annotated[Name, Field(description="Secret whose entry ca.crt is the CA of rediss://; empty: the public ones.")] = ""
-    memory: Annotated[Quantity, Field(description="Its maxmemory, for the sums.")] = "4Gi"
+    memory: Annotated[Quantity, Field(description="Its maxmemory, for the sums; a cluster's masters together.")] = "4Gi"
     max_clients: Annotated[int, Field(ge=16, description="Its maxclients, for the sums.")] = 10000
 
 

@@ -8,7 +8,7 @@ older one, data that ran back, a lost tag) is replaced under a new incarnation, 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
@@ -32,9 +32,14 @@ class Reconciler:
     """Compares and repairs; one writer at a time rebuilds, and every writer keeps the marks."""
 
     def __init__(
-        self, store: RecordStore, mirror: Mirror, directory: Directory, survey: Callable[[int | None], Awaitable[Survey]], holder: str
+        self,
+        store: RecordStore,
+        mirror: Mirror,
+        directory: Directory,
+        survey: Callable[[Mapping[str, int] | None], Awaitable[Survey]],
+        holder: str,
     ) -> None:
-        """`survey` takes one, and moves the beat on if it is given the one noted last."""
+        """`survey` takes one, and moves the beats on that it is given as they were noted last."""
         self._store = store
         self._mirror = mirror
         self._directory = directory
@@ -72,7 +77,7 @@ class Reconciler:
 
         Every writer does it once a second: if only one did, its death would leave a gap until another took over.
         """
-        survey = await self._survey(self._history.beat if self._judged else None)
+        survey = await self._survey(self._history.beats if self._judged else None)
         known = survey.version is not None and self._history.knows(survey.version)
         # Of a server that nobody has vouched for nothing is noted: the marks would say that its data was seen before.
         self._judged = known and survey.vouched == survey.run_id

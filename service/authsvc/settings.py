@@ -46,6 +46,10 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0", description="The shared store, `redis://` or `rediss://`, with an optional user and database number."
     )
+    redis_mode: Literal["single", "cluster"] = Field(
+        "single",
+        description="`cluster`: `AUTH_REDIS_URL` leads to any node of a Redis Cluster, as in docs/redis-cluster.md.",
+    )
     redis_password: SecretStr | None = Field(None, description="Password for Redis, when it is not part of the URL.")
     redis_timeout_ms: int = Field(
         1000, ge=50, le=60000, description="A request that Redis has not answered after this long is refused with 503."
@@ -210,6 +214,8 @@ class Settings(BaseSettings):
             raise ValueError("AUTH_TOKEN_KEY and AUTH_TOKEN_KEY_ACCEPTED are the same key")
         if self.records_password is not None and self.records_password_file is not None:
             raise ValueError("AUTH_RECORDS_PASSWORD and AUTH_RECORDS_PASSWORD_FILE are both set: set one")
+        if self.redis_mode == "cluster" and int(urlsplit(self.redis_url).path.strip("/") or 0):
+            raise ValueError("AUTH_REDIS_URL names a database, and a Redis Cluster has only database 0")
         if self.oracle_pool_min > self.oracle_pool_max:
             raise ValueError("AUTH_ORACLE_POOL_MIN is above AUTH_ORACLE_POOL_MAX")
         if self.port == self.management_port:

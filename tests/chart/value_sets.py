@@ -41,6 +41,7 @@ VALUE_SETS: dict[str, dict[str, Any]] = {
     "external redis": {
         "redis": {"external": {"url": "rediss://auth@redis.example:6380/0", "existingSecret": "redis-login", "caSecret": "redis-ca"}},
     },
+    "external redis cluster": {"redis": {"external": {"url": "redis://auth@redis.example:6379", "cluster": True, "memory": "16Gi"}}},
     "keda": {
         "auth": {
             "autoscaling": {"enabled": False},

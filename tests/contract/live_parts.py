@@ -11,7 +11,8 @@ from typing import Any
 
 from authsvc.credentials import TokenKeys, secret_digest
 from authsvc.errors import Unavailable
-from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.cluster import Cluster, Link
+from authsvc.live.connect import RedisClient, connect_redis, link_of, masters_of
 from authsvc.live.connection import Call
 from authsvc.live.directory import Directory
 from authsvc.live.forms import decode_event
@@ -24,14 +25,16 @@ from authsvc.model import Client, DeletedClient, Kind, Secret, TokenEvent, Token
 from authsvc.promise import drive, settle
 from authsvc.settings import Settings, read_settings
 from authsvc.tokens import Credentials, Tokens
-from servers import DEADLINE_SECONDS, TOKEN_KEY
+from servers import DEADLINE_SECONDS, TOKEN_KEY, RedisCluster
 
 SECRET = b"mYs3cretOfThisTest"
 IDENTITY = "store-of-the-test"
 
 
 def settings_of(port: int, **settings: str | int) -> Settings:
-    """Settings for the server on this port of loopback."""
+    """Settings for the server, or the cluster, on this port of loopback."""
+    if port in RedisCluster.ports:
+        settings = {"redis_mode": "cluster", **settings}
     given = {f"AUTH_{name.upper()}": str(value) for name, value in settings.items()}
     return read_settings({"AUTH_REDIS_URL": f"redis://127.0.0.1:{port}/0", "AUTH_TOKEN_KEY": TOKEN_KEY, **given})
 
@@ -75,10 +78,14 @@ async def redis_client(port: int) -> AsyncIterator[RedisClient]:
         await redis.aclose()
 
 
+def _link(address: Address, timeout_seconds: float) -> Link:
+    return (Cluster if address.port in RedisCluster.ports else Pipeline)(address, timeout_seconds)
+
+
 @asynccontextmanager
-async def connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Pipeline]:
-    """A pipeline with one connection that is not made again."""
-    pipeline = Pipeline(Address("127.0.0.1", port, **address), timeout_seconds)
+async def connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Link]:
+    """A pipeline with one connection (to each master) that is not made again."""
+    pipeline = _link(Address("127.0.0.1", port, **address), timeout_seconds)
     await pipeline.connect()
     try:
         yield pipeline
@@ -87,9 +94,9 @@ async def connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> 
 
 
 @asynccontextmanager
-async def kept_connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Pipeline]:
+async def kept_connected(port: int, timeout_seconds: float = 2.0, **address: Any) -> AsyncIterator[Link]:
     """A pipeline that connects by itself and again whenever the connection is lost; it may be down at first."""
-    pipeline = Pipeline(Address("127.0.0.1", port, **address), timeout_seconds)
+    pipeline = _link(Address("127.0.0.1", port, **address), timeout_seconds)
     pipeline.start()
     try:
         yield pipeline
@@ -97,12 +104,12 @@ async def kept_connected(port: int, timeout_seconds: float = 2.0, **address: Any
         await pipeline.close()
 
 
-async def is_up(pipeline: Pipeline, seconds: float = DEADLINE_SECONDS) -> None:
+async def is_up(pipeline: Link, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until the pipeline's server answers."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            await answer(pipeline.ask_version())
+            await asyncio.gather(*(answer(shard.ask_version()) for shard in pipeline.shards))
         except Unavailable:
             assert time.monotonic() < deadline, f"not in {seconds:.0f} s: the pipeline is connected"
             await asyncio.sleep(0.002)
@@ -115,7 +122,7 @@ class Instance:
     """One instance of the service below HTTP. Its directory is refreshed when an answer needs it, by no tick."""
 
     redis: RedisClient
-    pipeline: Pipeline
+    pipeline: Link
     live: LiveTokens
     directory: Directory
     tokens: Tokens
@@ -153,7 +160,7 @@ async def open_instance(port: int, clock: Callable[[], float] = time.time) -> As
     """An instance that is connected and has loaded the directory, if there is a mirror."""
     settings = settings_of(port)
     redis = connect_redis(settings)
-    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    pipeline = link_of(settings)
     directory = Directory(redis)
     live = LiveTokens(pipeline)
     counts = Counts()
@@ -193,6 +200,17 @@ def client(client_id: str = "alpha", revision: int = 1, **changes: Any) -> Clien
 async def events(redis: RedisClient) -> list[TokenEvent]:
     """Everything that stands in the 16 streams."""
     return [decode_event(fields[b"e"]) for stream in STREAMS for _, fields in await redis.xrange(stream)]
+
+
+async def all_keys(redis: RedisClient, pattern: str = "*") -> list[bytes]:
+    """The keys of all masters."""
+    return [key for master in (await masters_of(redis)).values() for key in await master.keys(pattern)]
+
+
+async def on_all(redis: RedisClient, *words: str | int) -> None:
+    """Have every master do it."""
+    for master in (await masters_of(redis)).values():
+        await master.execute_command(*words)
 
 
 async def now_ms(redis: RedisClient) -> int:

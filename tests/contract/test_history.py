@@ -10,17 +10,20 @@ from typing import Any
 import pytest
 
 from authsvc.errors import Unavailable
-from authsvc.live.connect import RedisClient, address_of
+from authsvc.live.cluster import Link
+from authsvc.live.connect import RedisClient, link_of
 from authsvc.live.history import WITNESS_MS, History
 from authsvc.live.keys import BEAT, HOME_VERSION, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import BEAT_MARK, take_survey
 from authsvc.model import StreamMark, Version
-from contract.live_parts import answer, connected, kept_connected, redis_client, settings_of, until
+from contract.live_parts import answer, connected, kept_connected, on_all, redis_client, settings_of, until
 from servers import RedisServer
 
-Story = Callable[[RedisClient, Pipeline], Awaitable[None]]
+OVER_EVERY_KIND = True
+
+Story = Callable[[RedisClient, Link], Awaitable[None]]
+Step = Callable[[History, Link], Awaitable[None]]
 
 
 def play(server: RedisServer, story: Story) -> None:
@@ -36,8 +39,19 @@ def play(server: RedisServer, story: Story) -> None:
     asyncio.run(told())
 
 
+async def admit(history: History, pipeline: Link) -> None:
+    """Judge a new connection to each master."""
+    for master in pipeline.masters:
+        await history.admit(master)
+
+
+async def watch(history: History, pipeline: Link, *, leaving: bool = False) -> None:
+    """Look at all masters."""
+    await history.watch(pipeline.masters, leaving=leaving)
+
+
 async def versions(redis: RedisClient) -> list[Any]:
-    return list(await redis.mget(VERSIONS))
+    return [await redis.get(key) for key in VERSIONS]
 
 
 async def set_back_stream(redis: RedisClient) -> None:
@@ -75,43 +89,46 @@ SET_BACK = [set_back_stream, set_back_count, lose_stream, set_back_beat, earlier
 
 
 @pytest.mark.parametrize("set_back", SET_BACK)
-@pytest.mark.parametrize("step", ["admit", "watch"])
-def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_back: Callable[[Any], Awaitable[None]], step: str) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("step", [admit, watch])
+def test_data_that_ran_back_loses_every_version(redis_server: RedisServer, set_back: Callable[[Any], Awaitable[None]], step: Step) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         history = History()
-        await history.watch(pipeline.call)
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
+        await watch(history, pipeline)
         await set_back(redis)
-        await getattr(history, step)(pipeline.call)
-        assert await versions(redis) == 16 * [None]
+        await step(history, pipeline)
+        found = await versions(redis)
+        # The others hold what they held.
+        ran_back = next(master.shards for master in pipeline.masters if 3 in master.shards)
+        assert {found[shard] for shard in ran_back} == {None}
 
     play(redis_server, story)
 
 
 def test_data_that_only_grew_keeps_its_versions(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         history = History()
         before = await versions(redis)
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
         await redis.xdel(STREAMS[3], "7-1", "7-2")
         await redis.xadd(STREAMS[4], {"e": "x"})
         await redis.bgrewriteaof()
-        await history.admit(pipeline.call)
-        await history.watch(pipeline.call)
+        await admit(history, pipeline)
+        await watch(history, pipeline)
         assert await versions(redis) == before
 
     play(redis_server, story)
 
 
 def test_marks_end_with_their_incarnation(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         history = History()
-        await history.watch(pipeline.call)
-        await redis.flushall()
+        await watch(history, pipeline)
+        await on_all(redis, "FLUSHALL")
         assert await Mirror(redis).build([], 6, "identity") is not None
         before = await versions(redis)
-        await history.admit(pipeline.call)
-        await history.watch(pipeline.call)
+        await admit(history, pipeline)
+        await watch(history, pipeline)
         assert await versions(redis) == before
         assert history.number == 6
 
@@ -119,74 +136,74 @@ def test_marks_end_with_their_incarnation(redis_server: RedisServer) -> None:
 
 
 def test_whoever_saw_nothing_yet_waits_until_a_writer_vouched(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         mirror = Mirror(redis)
-        run_id = (await take_survey(pipeline.call)).run_id
+        run_id = (await take_survey(pipeline.masters)).run_id
         await mirror.vouch("an earlier process")
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await History().admit(pipeline.call)
+            await admit(History(), pipeline)
         later = History()
         later.recall(4, {BEAT.decode(): StreamMark("0-0", 99)})
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await later.admit(pipeline.call)
+            await admit(later, pipeline)
         knowing = History()
-        await knowing.watch(pipeline.call)
-        await knowing.admit(pipeline.call)
+        await watch(knowing, pipeline)
+        await admit(knowing, pipeline)
         await mirror.vouch(run_id)
-        await History().admit(pipeline.call)
+        await admit(History(), pipeline)
         await mirror.vouch("an earlier process")
         await mirror.drop()
-        await History().admit(pipeline.call)
+        await admit(History(), pipeline)
 
     play(redis_server, story)
 
 
 def test_whoever_saw_the_data_until_its_end_vouches_for_the_server_that_started_again(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
-        run_id = (await take_survey(pipeline.call)).run_id
+    async def story(redis: RedisClient, pipeline: Link) -> None:
+        run_id = (await take_survey(pipeline.masters)).run_id
         witness, absent = History(), History()
         for history in (witness, absent):
-            await history.watch(pipeline.call)
-        await witness.watch(pipeline.call)
+            await watch(history, pipeline)
+        await watch(witness, pipeline)
         await Mirror(redis).vouch("an earlier process")
         milliseconds, _, number = (await redis.get(BEAT)).decode().partition("-")
         await redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
         with pytest.raises(Unavailable, match="Nobody has compared"):
-            await absent.admit(pipeline.call)
-        await witness.watch(pipeline.call)
-        await witness.admit(pipeline.call)
-        assert (await take_survey(pipeline.call)).vouched == run_id
-        await absent.admit(pipeline.call)
+            await admit(absent, pipeline)
+        await watch(witness, pipeline)
+        await admit(witness, pipeline)
+        assert (await take_survey(pipeline.masters)).vouched == run_id
+        await admit(absent, pipeline)
 
     play(redis_server, story)
 
 
 def test_nobody_moves_on_the_beat_of_older_data(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         async def beat() -> int:
-            return (await take_survey(pipeline.call)).marks[BEAT_MARK].entries_added
+            return (await take_survey(pipeline.masters)).marks[BEAT_MARK].entries_added
 
         history = History()
-        await history.watch(pipeline.call)
+        await watch(history, pipeline)
         assert await beat() == 0, "who has noted nothing has judged nothing"
         for _ in range(3):
-            await history.watch(pipeline.call)
-        await history.watch(pipeline.call, leaving=True)
+            await watch(history, pipeline)
+        await watch(history, pipeline, leaving=True)
         assert await beat() == 3
-        await take_survey(pipeline.call, beat_from=4)
+        await take_survey(pipeline.masters, beats={BEAT_MARK: 4})
         assert await beat() == 3
-        await take_survey(pipeline.call, beat_from=3)
+        await take_survey(pipeline.masters, beats={BEAT_MARK: 3})
         assert await beat() == 4
 
     play(redis_server, story)
 
 
 def test_a_version_that_cannot_be_read_is_not_served(redis_server: RedisServer) -> None:
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
+    async def story(redis: RedisClient, pipeline: Link) -> None:
         await redis.set(HOME_VERSION, "garbage")
-        for step in (History().admit, History().watch):
+        for step in (admit, watch):
             with pytest.raises(Unavailable, match="cannot be read"):
-                await step(pipeline.call)
+                await step(History(), pipeline)
 
     play(redis_server, story)
 
@@ -194,23 +211,23 @@ def test_a_version_that_cannot_be_read_is_not_served(redis_server: RedisServer) 
 def test_a_pipeline_is_not_given_to_callers_before_it_is_admitted(redis_server: RedisServer) -> None:
     @asynccontextmanager
     async def judged(history: History) -> Any:
-        pipeline = Pipeline(address_of(settings_of(redis_server.port)), 2.0, history.admit)
+        pipeline = link_of(settings_of(redis_server.port), history.admit)
         pipeline.start()
         try:
             yield pipeline
         finally:
             await pipeline.close()
 
-    async def story(redis: RedisClient, pipeline: Pipeline) -> None:
-        run_id = (await take_survey(pipeline.call)).run_id
+    async def story(redis: RedisClient, pipeline: Link) -> None:
+        run_id = (await take_survey(pipeline.masters)).run_id
         await Mirror(redis).vouch("an earlier process")
         async with judged(History()) as waiting, kept_connected(redis_server.port) as other:
             await until(lambda: other.silent_since is None, "a connection without judgement is up")
             assert waiting.silent_since is not None
             with pytest.raises(Unavailable):
-                await waiting.ask_version()
+                await waiting.shards[0].ask_version()
             await Mirror(redis).vouch(run_id)
             await until(lambda: waiting.silent_since is None, "the connection is admitted")
-            assert Version.parse(await answer(waiting.ask_version())).number == 5
+            assert Version.parse(await answer(waiting.shards[0].ask_version())).number == 5
 
     play(redis_server, story)

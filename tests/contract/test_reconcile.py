@@ -13,19 +13,20 @@ import pytest
 
 from authsvc.clients import Change, Clients
 from authsvc.errors import Unavailable
+from authsvc.live.cluster import Link
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
 from authsvc.live.history import WITNESS_MS
 from authsvc.live.keys import BEAT, BUILD, CLIENTS, LOG, STREAMS, VERSIONS
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import take_survey
 from authsvc.model import Client, DeletedClient, StreamMark, Version
 from authsvc.reconcile import DOUBTS, Reconciler
 from authsvc.records.sqlite import SqliteStore
-from authsvc.settings import read_settings
-from contract.live_parts import connected
+from contract.live_parts import connected, settings_of
 from servers import RedisServer
+
+OVER_EVERY_KIND = True
 
 Step = Callable[[], Awaitable[None]]
 
@@ -46,12 +47,12 @@ class PausedStore(SqliteStore):
 class World:
     """A record store, a Redis, the writer's reconciler, an instance's directory, and the commands."""
 
-    def __init__(self, redis: Any, pipeline: Pipeline, store: PausedStore, holder: str = "writer") -> None:
+    def __init__(self, redis: Any, pipeline: Link, store: PausedStore, holder: str = "writer") -> None:
         self.redis = redis
         self.pipeline = pipeline
         self.store = store
         self.mirror = Mirror(redis)
-        self.reconciler = Reconciler(store, self.mirror, Directory(redis), lambda beat: take_survey(pipeline.call, beat_from=beat), holder)
+        self.reconciler = Reconciler(store, self.mirror, Directory(redis), lambda beats: take_survey(pipeline.masters, beats=beats), holder)
         self.instance = Directory(redis)
         self.clients = Clients(store, self.mirror)
 
@@ -73,7 +74,7 @@ class World:
 
 @asynccontextmanager
 async def world(redis_server: RedisServer, path: Path) -> AsyncIterator[World]:
-    redis = connect_redis(read_settings({"AUTH_REDIS_URL": redis_server.url}))
+    redis = connect_redis(settings_of(redis_server.port))
     store = PausedStore(path)
     await store.open()
     try:
@@ -392,13 +393,13 @@ def test_streams_that_ran_back_start_a_new_incarnation_and_are_kept(redis_server
 def test_a_server_is_vouched_for_only_after_its_data_was_compared(redis_server: RedisServer, path: Path) -> None:
     async def story(world: World) -> None:
         await world.reconciler.run_once()
-        built = await take_survey(world.pipeline.call)
+        built = await take_survey(world.pipeline.masters)
         assert built.vouched == built.run_id, "a build vouches for the server that holds it"
         await world.mirror.vouch("an earlier process of the server")
         await world.reconciler.keep_marks()
-        assert (await take_survey(world.pipeline.call)).vouched != built.run_id
+        assert (await take_survey(world.pipeline.masters)).vouched != built.run_id
         await world.reconciler.run_once()
-        assert (await take_survey(world.pipeline.call)).vouched == built.run_id
+        assert (await take_survey(world.pipeline.masters)).vouched == built.run_id
 
     in_world(redis_server, path, story)
 
@@ -407,7 +408,7 @@ def test_data_that_nobody_saw_to_its_end_is_replaced_unless_somebody_vouches_in_
     async def story(world: World) -> None:
         await world.reconciler.run_once()
         before = await world.home()
-        run_id = (await take_survey(world.pipeline.call)).run_id
+        run_id = (await take_survey(world.pipeline.masters)).run_id
         milliseconds, _, number = (await world.redis.get(BEAT)).decode().partition("-")
         await world.redis.set(BEAT, f"{int(milliseconds) + WITNESS_MS + 60_000}-{int(number) + 1}")
         set_on, kept = await world.redis.get(BEAT), await world.store.read_marks()

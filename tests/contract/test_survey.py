@@ -17,7 +17,7 @@ from authsvc.live.connect import RedisClient
 from authsvc.live.forms import Malformed
 from authsvc.live.keys import BEAT, HOME_VERSION, STREAMS
 from authsvc.live.mirror import Mirror
-from authsvc.live.survey import Survey, take_survey
+from authsvc.live.survey import BEAT_MARK, Survey, take_survey
 from authsvc.model import StreamMark, Version
 from contract.live_parts import connected, now_ms, redis_client
 from servers import RedisServer
@@ -57,7 +57,7 @@ def play(server: RedisServer) -> Callable[[Story], None]:
             async with redis_client(server.port) as redis, connected(server.port) as pipeline:
                 await redis.flushall()
                 await Backlog(redis, "ours").make_groups()
-                await story(Scene(redis, lambda **more: take_survey(pipeline.call, **more)))
+                await story(Scene(redis, lambda **more: take_survey(pipeline.masters, **more)))
 
         asyncio.run(told())
 
@@ -81,10 +81,10 @@ def test_marks_tell_how_far_each_stream_came_whatever_was_deleted_since(play: Ca
 def test_the_beat_moves_when_asked_to_even_on_a_full_server(play: Callable[[Story], None]) -> None:
     async def story(scene: Scene) -> None:
         name = BEAT.decode()
-        assert (await scene.look(beat_from=0)).marks[name].entries_added == 1
+        assert (await scene.look(beats={BEAT_MARK: 0})).marks[name].entries_added == 1
         await scene.redis.config_set("maxmemory", 1)
         try:
-            assert (await scene.look(beat_from=1)).marks[name].entries_added == 2
+            assert (await scene.look(beats={BEAT_MARK: 1})).marks[name].entries_added == 2
             assert (await scene.look()).marks[name].entries_added == 2
         finally:
             await scene.redis.config_set("maxmemory", 0)

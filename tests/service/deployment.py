@@ -63,8 +63,14 @@ class Deployment:
         """The settings of commands."""
         return {name: value for name, value in self.writer.environ.items() if name not in ("AUTH_PORT", "AUTH_MANAGEMENT_PORT")}
 
-    def start(self) -> Deployment:
+    def start_redis(self) -> None:
         self.redis.start()
+
+    def stop_redis(self) -> None:
+        self.redis.stop()
+
+    def start(self) -> Deployment:
+        self.start_redis()
         for process in (self.writer, *self.instances):
             self._started.append(process.start())
         with ThreadPoolExecutor() as pool:
@@ -80,7 +86,7 @@ class Deployment:
             process.process.send_signal(signal.SIGTERM)
         for process in self._started:
             process.stop()
-        self.redis.stop()
+        self.stop_redis()
 
     def authorization(self, client_id: str) -> Field:
         """The client's HTTP Basic."""

@@ -183,8 +183,8 @@ def test_a_writer_that_starts_beside_another_ends_no_tokens(service: OracleDeplo
             pipeline = await stack.enter_async_context(connected(service.redis.port))
             directory = Directory(redis)
             stack.push_async_callback(directory.close)
-            survey = partial(take_survey, pipeline.call)
-            reconciler = Reconciler(store, Mirror(redis), directory, lambda beat: survey(beat_from=beat), "another")
+            survey = partial(take_survey, pipeline.masters)
+            reconciler = Reconciler(store, Mirror(redis), directory, lambda beats: survey(beats=beats), "another")
             await reconciler.run_once()
         return reconciler.rebuilds
 

@@ -29,7 +29,8 @@ READ_AS = {
     "AUTH_WORKERS": ("auto", "auto"),
     "AUTH_TOKEN_KEY": (KEY, KEY),
     "AUTH_TOKEN_KEY_ACCEPTED": (OTHER_KEY, OTHER_KEY),
-    "AUTH_REDIS_URL": ("rediss://user@redis.internal:6380/3", "rediss://user@redis.internal:6380/3"),
+    "AUTH_REDIS_URL": ("rediss://user@redis.internal:6380", "rediss://user@redis.internal:6380"),
+    "AUTH_REDIS_MODE": ("cluster", "cluster"),
     "AUTH_REDIS_PASSWORD": ("open sesame", "open sesame"),
     "AUTH_REDIS_TIMEOUT_MS": ("250", 250),
     "AUTH_REDIS_CA_FILE": (str(CA_FILE), CA_FILE),
@@ -136,6 +137,11 @@ def test_every_setting_is_read_from_its_variable() -> None:
     # Beside the password itself its file is refused: it has a test of its own.
     assert read.pop("AUTH_RECORDS_PASSWORD_FILE") is None
     assert read == {name: value for name, (_, value) in READ_AS.items()}
+
+
+def test_a_cluster_has_only_one_database() -> None:
+    assert read_settings({"AUTH_REDIS_MODE": "cluster", "AUTH_REDIS_URL": "redis://redis/0"}).redis_mode == "cluster"
+    assert "only database 0" in refusal({"AUTH_REDIS_MODE": "cluster", "AUTH_REDIS_URL": "redis://redis/1"})
 
 
 def test_a_password_of_the_record_store_comes_from_one_place() -> None:

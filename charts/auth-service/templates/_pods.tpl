@@ -104,6 +104,9 @@ lifecycle:
 {{- if $redis.external.url }}
 - name: AUTH_REDIS_URL
   value: {{ $redis.external.url | quote }}
+{{- if $redis.external.cluster }}
+- {name: AUTH_REDIS_MODE, value: cluster}
+{{- end }}
 {{- if $redis.external.existingSecret }}
 - name: AUTH_REDIS_PASSWORD_FILE
   value: /run/authsvc/redis/{{ $redis.external.entry }}

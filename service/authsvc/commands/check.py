@@ -19,11 +19,10 @@ import typer
 from authsvc import logs
 from authsvc.admission import backlog_limit
 from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
-from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
-from authsvc.live.server import Server, inspect_server
+from authsvc.live.server import Server, inspect_servers
 from authsvc.live.survey import Survey, take_survey
 from authsvc.records.connect import store_of
 from authsvc.records.contract import ORACLE_SCHEME, RecordStore
@@ -79,12 +78,14 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
     redis = connect_redis(settings)
     try:
         try:
-            server = await inspect_server(redis)
+            servers = await inspect_servers(redis)
         except Unavailable as error:
             yield Finding("redis", State.FAILURE, f"{error.description} AUTH_REDIS_URL must lead to the shared store.")
             return
-        for finding in _server(server):
-            yield finding
+        for number, server in enumerate(servers, 1):
+            master = f"Master {number} of {len(servers)}: " if len(servers) > 1 else ""
+            for part, state, sentence in _server(server):
+                yield Finding(part, state, f"{master}{sentence}")
         async for finding in _contents(settings, redis, identity):
             yield finding
     finally:
@@ -227,10 +228,10 @@ def _memory(server: Server) -> tuple[State, str]:
 
 async def _contents(settings: Settings, redis: RedisClient, identity: str) -> AsyncIterator[Finding]:
     """What the shared store holds: the mirror of the clients, and the backlog."""
-    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    pipeline = link_of(settings)
     try:
         await pipeline.connect()
-        survey = await take_survey(pipeline.call)
+        survey = await take_survey(pipeline.masters)
         origin = await Mirror(redis).origin()
     except (Unavailable, Malformed, OperatorError) as error:
         yield Finding("mirror", State.FAILURE, f"What Redis holds cannot be read ({str(error).rstrip('.')}): a running writer mends it.")

@@ -18,10 +18,9 @@ from authsvc.http.handlers import Handlers
 from authsvc.http.heads import Heads
 from authsvc.http.management import Management
 from authsvc.http.protocol import WorkerState
-from authsvc.live.connect import address_of, connect_redis
+from authsvc.live.connect import connect_redis, link_of
 from authsvc.live.directory import Directory
 from authsvc.live.history import History
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey
 from authsvc.live.tokens import LiveTokens
 from authsvc.metrics import Counts, Metrics
@@ -72,7 +71,7 @@ class Instance:
     def _start(self) -> Endpoints:
         settings = self._settings
         self._redis = connect_redis(settings)
-        self._pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000, self._history.admit, self._counts.redis.add)
+        self._pipeline = link_of(settings, self._history.admit, self._counts.redis.add)
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
@@ -105,7 +104,7 @@ class Instance:
             self._metrics.backlog_age_seconds.set(self._backlog_age_seconds())
             # An error was logged where the connection failed, and shows in redis_up.
             with contextlib.suppress(Unavailable):
-                self._show(await self._history.watch(self._pipeline.call, leaving=self.draining))
+                self._show(await self._history.watch(self._pipeline.masters, leaving=self.draining))
             await asyncio.sleep(TICK_SECONDS)
 
     def _backlog_age_seconds(self) -> float:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from authsvc import logs
 from authsvc.clients import Clients
 from authsvc.errors import OperatorError, Unavailable
-from authsvc.live.connect import RedisClient, address_of, connect_redis
+from authsvc.live.cluster import Link
+from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.records.connect import store_of
 from authsvc.records.contract import RecordStore
 from authsvc.settings import Settings, read_settings
@@ -41,9 +41,9 @@ class Session:
             await store.close()
 
     @asynccontextmanager
-    async def pipeline(self) -> AsyncIterator[Pipeline]:
-        """A connection as the instances have it; OperatorError with one sentence if Redis does not answer on it."""
-        pipeline = Pipeline(address_of(self.settings), self.settings.redis_timeout_ms / 1000)
+    async def pipeline(self) -> AsyncIterator[Link]:
+        """Connected as the instances are; OperatorError with one sentence if Redis does not answer."""
+        pipeline = link_of(self.settings)
         try:
             await pipeline.connect()
             yield pipeline

@@ -9,8 +9,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from secrets import token_hex
 
 import structlog
@@ -22,10 +21,9 @@ from authsvc.commands.clients_file import ClientsFile
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.http.management import Management
 from authsvc.live.backlog import Backlog
-from authsvc.live.connect import address_of, connect_redis
+from authsvc.live.connect import connect_redis, link_of
 from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.survey import Survey, take_survey
 from authsvc.live.troubles import Trouble, Troubles
 from authsvc.profiling import Profiling
@@ -93,10 +91,13 @@ async def write(settings: Settings) -> None:
     claim_after = settings.writer_call_timeout_seconds + settings.batch_seconds + TICK_SECONDS
     batching = Batching(settings.batch_rows, settings.batch_seconds, claim_after)
     writer = Writer(backlog, store, batching, settings.writer_workers, metrics.batch_seconds.observe)
-    pipeline = Pipeline(address_of(settings), settings.redis_timeout_ms / 1000)
+    pipeline = link_of(settings)
     pipeline.start()
-    survey = partial(take_survey, pipeline.call)
-    reconciler = Reconciler(store, Mirror(redis), directory, lambda beat: survey(beat_from=beat), holder)
+
+    async def survey(beats: Mapping[str, int] | None = None) -> Survey:
+        return await take_survey(pipeline.masters, beats=beats)
+
+    reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
     server = _management_server(Management(housekeeping.not_ready, metrics.render, Profiling(settings.profiling_secret)))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)

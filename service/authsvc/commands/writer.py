@@ -34,7 +34,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     async def work(session: Session) -> dict[str, Any]:
         async with session.pipeline() as pipeline:
             try:
-                survey = await take_survey(pipeline.call)
+                survey = await take_survey(pipeline.masters)
             except Malformed as error:
                 raise OperatorError(f"Redis holds something that cannot be read: {error}.") from error
         try:

@@ -41,19 +41,25 @@ class Backlog:
                     raise
 
     async def read(self, shards: Sequence[int], count: int) -> list[Entry]:
-        """New entries, at most `count` of each shard; they stay pending with this consumer until acknowledged."""
+        """New entries, at most `count` of each shard; they stay pending with this consumer until acknowledged.
+
+        A master of a cluster that is away costs none of what the others had: it is an error only where they had nothing.
+        """
         async with self._redis.pipeline(transaction=False) as pipe:
             for shard in shards:
                 pipe.xreadgroup(GROUP, self.consumer, {STREAMS[shard]: ">"}, count=count)
             replies = await pipe.execute(raise_on_error=False)
         entries = []
+        failure: Exception | None = None
         for shard, reply in zip(shards, replies, strict=True):
             if isinstance(reply, ResponseError) and str(reply).startswith("NOGROUP"):
                 await self.make_groups()
             elif isinstance(reply, Exception):
-                raise reply
+                failure = reply
             else:
                 entries += _entries(shard, _stream_entries(reply))
+        if failure is not None and not entries:
+            raise failure
         return entries
 
     async def claim(self, shards: Sequence[int], idle_ms: int, count: int) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""How Redis is reached: the pipeline's address and the redis-py client, from the same settings."""
+"""How Redis is reached: the pipelines' address and the redis-py client, from the same settings, over one server or a cluster."""
 
 from __future__ import annotations
 
@@ -10,11 +10,24 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from authsvc.live.pipeline import Address
+from authsvc.live.cluster import Cluster, Link
+from authsvc.live.cluster_client import ClusterClient
+from authsvc.live.pipeline import Address, Admit, Observe, Pipeline
 from authsvc.settings import Settings
 
 RedisClient = Any
 """A redis-py asyncio client that answers bytes; its own annotations know only unions of bytes and str."""
+
+
+def link_of(settings: Settings, admit: Admit | None = None, observe_seconds: Observe = lambda seconds: None) -> Link:
+    """The way of the hot path: one pipeline, or one to each master of a cluster."""
+    kind = Cluster if settings.redis_mode == "cluster" else Pipeline
+    return kind(address_of(settings), settings.redis_timeout_ms / 1000, admit, observe_seconds)
+
+
+async def masters_of(redis: RedisClient) -> dict[int, RedisClient]:
+    """The clients of each master by its lead; a lone server's lead is home. RedisError if a cluster cannot tell."""
+    return await redis.masters() if isinstance(redis, ClusterClient) else {0: redis}
 
 
 def address_of(settings: Settings) -> Address:
@@ -42,7 +55,8 @@ def connect_redis(settings: Settings) -> RedisClient:
     timeout_seconds = settings.redis_timeout_ms / 1000
     # As the pipeline greets: a password always goes with a user's name. Without one, a server that has no password refuses it.
     username = None if address.password is None else address.username or "default"
-    return redis.asyncio.Redis(
+    kind = ClusterClient if settings.redis_mode == "cluster" else redis.asyncio.Redis
+    return kind(
         host=address.host,
         port=address.port,
         username=username,

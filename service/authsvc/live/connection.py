@@ -18,6 +18,7 @@ import structlog
 
 from authsvc.errors import Unavailable
 from authsvc.live.keys import HOME_VERSION
+from authsvc.live.refusals import Moved, translate
 from authsvc.live.scripts import pack
 from authsvc.promise import Promise
 
@@ -35,7 +36,9 @@ log = structlog.get_logger(__name__)
 class Call(Promise[Reply]):
     """A place in the pipeline. After it was awaited, `version` is what its batch saw (None: there is none)."""
 
-    __slots__ = ("version",)
+    __slots__ = ("command", "version")
+    command: bytes | None
+    """Only over a cluster: what is sent again when another master has the key; None when it was sent again already."""
 
     def __init__(self) -> None:
         # As Promise does: a call to it would cost as much again, on every request.
@@ -85,13 +88,23 @@ class CallOfSeveral(Call):
         self.missing = expected
         self._replies: list[Reply] = []
 
+    @property
+    def all_moved(self) -> bool:
+        """Whether nothing was done so far: another master has the keys of all that was answered."""
+        return all(isinstance(reply, Moved) for reply in self._replies)
+
+    def begin_again(self) -> None:
+        """Forget the replies: all will be sent once more."""
+        self.missing += len(self._replies)
+        self._replies.clear()
+
     def take(self, reply: Reply, version: bytes | None) -> bytes | None:
         self.missing -= 1
         self._replies.append(translate(reply) if isinstance(reply, hiredis.ReplyError) else reply)
         return None if self.missing else super().take(self._replies, version)
 
 
-class _Batch:
+class Batch:
     """The place of a batch's version reply; remembers when the batch was sent."""
 
     __slots__ = ("sent_at",)
@@ -100,34 +113,23 @@ class _Batch:
         self.sent_at = sent_at
 
 
-class NoSuchKey(Unavailable):
-    """A question about a key that is not there."""
-
-
-def translate(error: hiredis.ReplyError) -> Unavailable:
-    """A refusal of Redis as ours: the one place where its error words are read."""
-    if "no such key" in str(error):
-        return NoSuchKey("The shared store does not hold that.")
-    word = str(error).partition(" ")[0]
-    if word == "OOM":
-        return Unavailable("The shared store is full.")
-    if word not in ("LOADING", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"):
-        log.error("redis refused a command", error=str(error))
-    return Unavailable("The shared store cannot answer now.")
-
-
 class Connection(asyncio.Protocol):
     """One socket to Redis: orders calls, batches writes, and fails all that wait when anything is wrong."""
 
     def __init__(
-        self, timeout_seconds: float, on_lost: Callable[[], None], observe_seconds: Callable[[float], None] = lambda seconds: None
+        self,
+        timeout_seconds: float,
+        on_lost: Callable[[], None],
+        observe_seconds: Callable[[float], None] = lambda seconds: None,
+        version_command: bytes = VERSION_COMMAND,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeout_seconds = timeout_seconds
         self._on_lost = on_lost
         self._observe_seconds = observe_seconds
+        self.version_command = version_command
         self._reader = hiredis.Reader()
-        self._waiting: deque[Call | _Batch] = deque()
+        self._waiting: deque[Call | Batch] = deque()
         self._buffer: list[bytes] = []
         self._version: bytes | None = None
         self._sent_at = monotonic()
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
         if not self._waiting:
             return None
         oldest = self._waiting[0]
-        return oldest.sent_at if isinstance(oldest, _Batch) else self._sent_at
+        return oldest.sent_at if isinstance(oldest, Batch) else self._sent_at
 
     def send(self, command: bytes, call: Call) -> None:
         """Add one call (perhaps of several commands packed together) to this turn's batch."""
@@ -165,8 +167,8 @@ class Connection(asyncio.Protocol):
         else:
             if not self._buffer:
                 self._loop.call_soon(self._flush)
-                self._buffer.append(VERSION_COMMAND)
-                self._waiting.append(_Batch(monotonic()))
+                self._buffer.append(self.version_command)
+                self._waiting.append(Batch(monotonic()))
             self._buffer.append(command)
             self._waiting.append(call)
 
@@ -203,7 +205,7 @@ class Connection(asyncio.Protocol):
             self._fail("a reply that nobody asked for")
             return
         place = self._waiting.popleft()
-        if isinstance(place, _Batch):
+        if isinstance(place, Batch):
             self._sent_at = place.sent_at
             self._observe_seconds(monotonic() - place.sent_at)
             # An error in place of the version (LOADING, say) is no version: everyone who depends on it gets 503.
@@ -226,7 +228,7 @@ class Connection(asyncio.Protocol):
             return
         sent_at, now = self._sent_at, monotonic()
         for place in list(self._waiting):
-            if isinstance(place, _Batch):
+            if isinstance(place, Batch):
                 sent_at = place.sent_at
             if now - sent_at < self._timeout_seconds:
                 break

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from binascii import crc_hqx
+
 TAGS = (b"u0", b"qp", b"dj", b"wz", b"d2", b"pv", b"uh", b"iy", b"ly", b"h9", b"uv", b"q6", b"9s", b"qn", b"dt", b"ha")
 """Hash tags, the nth with its slot in the middle of the nth sixteenth of a Redis Cluster's 16384 slots: so they spread
 evenly over 2, 3, 4, 6 and 8 masters. Never to be changed: every stored key carries one."""
+
+EVERY_SHARD = tuple(range(len(TAGS)))
+SHARD_OF_SLOT = {crc_hqx(tag, 0) % 16384: shard for shard, tag in enumerate(TAGS)}
+"""The slots of a Redis Cluster in which we keep anything."""
 
 HOME = b"{" + TAGS[0] + b"}"
 VERSIONS = tuple(b"{" + tag + b"}version" for tag in TAGS)
@@ -23,10 +29,13 @@ BUILD = HOME + b"build"
 STORE = HOME + b"store"
 """Identity of the record store that the mirror came from, and the highest incarnation number ever begun."""
 
-VOUCHED = HOME + b"vouched"
-"""`run_id` of the server process whose data a writer has compared with the record store."""
-BEAT = HOME + b"beat"
-"""A number that every process moves on once a second: a copy of older data has a smaller one, however quiet the streams were."""
+VOUCHES = tuple(b"{" + tag + b"}vouched" for tag in TAGS)
+"""`run_id` of the server process whose data a writer has compared with the record store: of each server under its lead tag."""
+VOUCHED = VOUCHES[0]
+BEATS = tuple(b"{" + tag + b"}beat" for tag in TAGS)
+"""Numbers that every process moves on once a second: a copy of older data has a smaller one, however quiet the streams were.
+Home's is enough for a single server; over a cluster each tag has its own, which moves with its slot."""
+BEAT = BEATS[0]
 
 TROUBLES = HOME + b"troubles"
 """Hash of writer -> what keeps it from its work."""

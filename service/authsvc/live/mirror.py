@@ -8,9 +8,10 @@ from secrets import token_hex
 from typing import Any, NamedTuple
 
 from authsvc.errors import OperatorError
-from authsvc.live.connect import RedisClient
+from authsvc.live.connect import RedisClient, masters_of
 from authsvc.live.forms import encode_change, encode_client
-from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS, VOUCHED
+from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS, VOUCHED, VOUCHES
+from authsvc.live.masters import apart
 from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, BUILD_TAG, MIRROR, RAISE, VOUCH, Script
 from authsvc.model import Client, DeletedClient, Version, servable
 
@@ -105,14 +106,15 @@ class Mirror:
             await self._redis.delete(key)
 
     async def vouch(self, run_id: str) -> None:
-        """Say that the data of this server process was compared with the record store, and is not older than it should be."""
-        await self._run(VOUCH, (VOUCHED,), (run_id,))
+        """Say that the data of this server process (of all masters') was compared with the record store, and is not too old."""
+        for lead, one in apart(run_id).items():
+            await self._run(VOUCH, (VOUCHES[lead],), (one,))
 
     async def build(self, records: Sequence[Client | DeletedClient], number: int, identity: str) -> Version | None:
         """Make a whole mirror under a new incarnation; None if another build, or a flush, came between."""
         mark = token_hex(8)
         # Before everything else: should the server be another one at the end, nobody has vouched for that.
-        run_id = (await self._redis.info("server"))["run_id"]
+        run_ids = {lead: (await master.info("server"))["run_id"] for lead, master in (await masters_of(self._redis)).items()}
         await self.drop()
         await self._run(BUILD_BEGIN, (BUILD, CLIENTS, LOG, HOME_VERSION, STORE), (mark, number))
         for start in range(0, len(records), PAGE):
@@ -125,6 +127,9 @@ class Mirror:
         for key in VERSIONS[1:]:
             if await self._run(BUILD_TAG, (key,), (str(version),)) != b"done":
                 return None
-        closing = (mark, len(records), str(version), number, identity, run_id)
+        home_run_id = run_ids.pop(0)
+        for lead, run_id in run_ids.items():
+            await self._run(VOUCH, (VOUCHES[lead],), (run_id,))
+        closing = (mark, len(records), str(version), number, identity, home_run_id)
         closed = await self._run(BUILD_CLOSE, (BUILD, CLIENTS, HOME_VERSION, STORE, VOUCHED), closing)
         return version if closed == b"done" else None

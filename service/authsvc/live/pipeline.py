@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 
@@ -13,10 +13,14 @@ import structlog
 
 from authsvc.errors import Unavailable
 from authsvc.live.connection import VERSION_COMMAND, Call, CallOfSeveral, Connection, ScriptCall
+from authsvc.live.keys import EVERY_SHARD
+from authsvc.live.masters import Master
 from authsvc.live.scripts import HOT, Script, pack
-from authsvc.live.survey import Ask
 
 BACKOFF_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+
+Admit = Callable[[Master], Awaitable[None]]
+Observe = Callable[[float], None]
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +44,8 @@ class Pipeline:
         self,
         address: Address,
         timeout_seconds: float = 1.0,
-        admit: Callable[[Ask], Awaitable[None]] | None = None,
-        observe_seconds: Callable[[float], None] = lambda seconds: None,
+        admit: Admit | None = None,
+        observe_seconds: Observe = lambda seconds: None,
     ) -> None:
         """`admit` judges each new connection before callers get it; Unavailable from it means to try another one later.
 
@@ -55,6 +59,13 @@ class Pipeline:
         self._lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._down_since: float | None = None
+        self.shards: Sequence[Pipeline] = (self,) * len(EVERY_SHARD)
+        """Which pipeline leads to each shard: over one server this one to all."""
+
+    @property
+    def masters(self) -> Sequence[Master]:
+        """Whom to ask when everyone must be: over one server, it alone."""
+        return (self._master(self.call),)
 
     @property
     def silent_since(self) -> float | None:
@@ -142,10 +153,10 @@ class Pipeline:
     async def _connect(self) -> Connection:
         """Connect, log in and load the scripts; only then is the connection given to callers."""
         self._lost = lost = asyncio.Event()
-        address, timeout = self._address, self._timeout_seconds
-        async with asyncio.timeout(2 * timeout):
+        address = self._address
+        async with asyncio.timeout(2 * self._timeout_seconds):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(timeout, lost.set, self._observe_seconds),
+                lambda: self._new_connection(lost.set),
                 address.host,
                 address.port,
                 ssl=address.tls,
@@ -175,7 +186,13 @@ class Pipeline:
         for command in commands:
             await ask(pack(*command))
         if self._admit is not None:
-            await self._admit(ask)
+            await self._admit(self._master(ask))
+
+    def _new_connection(self, on_lost: Callable[[], None]) -> Connection:
+        return Connection(self._timeout_seconds, on_lost, self._observe_seconds)
+
+    def _master(self, ask: Callable[..., Call]) -> Master:
+        return Master(ask, EVERY_SHARD, EVERY_SHARD[:1])
 
 
 def _call(replies: int) -> Call:

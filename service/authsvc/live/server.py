@@ -10,12 +10,13 @@ from typing import NamedTuple
 from redis.exceptions import RedisError, ResponseError
 
 from authsvc.errors import Unavailable
-from authsvc.live.connect import RedisClient
-from authsvc.live.keys import HOME
+from authsvc.live.connect import RedisClient, masters_of
+from authsvc.live.keys import TOKEN_PREFIXES
 
 SYNC_SAMPLES = 25
-PROBE = HOME + b"probe"
-"""Written and deleted again to time the disk. Never the beat: moved on by someone who has not judged the data, it hides an older copy."""
+PROBES = tuple(tag + b"probe" for tag in TOKEN_PREFIXES)
+"""Written and deleted again, under its lead, to time a server's disk. Never the beat: moved on by someone who has not judged
+the data, it hides an older copy."""
 
 
 class Server(NamedTuple):
@@ -40,13 +41,25 @@ class Server(NamedTuple):
     clock_ahead_seconds: float
 
 
-async def inspect_server(redis: RedisClient) -> Server:
-    """Ask and measure; takes some fifty small requests. Unavailable with the reason when the server does not answer."""
+async def inspect_servers(redis: RedisClient) -> list[Server]:
+    """The one server, or the masters of a cluster in the order of their slots; Unavailable if one of them is."""
+    try:
+        masters = await masters_of(redis)
+    except (RedisError, OSError) as error:
+        raise Unavailable(_sentence(f"Redis does not tell who its masters are: {str(error) or type(error).__name__}")) from error
+    return [await inspect_server(masters[lead], lead) for lead in sorted(masters)]
+
+
+async def inspect_server(redis: RedisClient, lead: int = 0) -> Server:
+    """Ask and measure one server, the master of the shard `lead`; takes some fifty small requests.
+
+    Unavailable with the reason when the server does not answer.
+    """
     try:
         facts = await redis.info()
         configured = {name: await _configured(redis, name) for name in ("appendonly", "appendfsync", "maxmemory-policy")}
-        read_seconds = median([await _timed(redis.get(PROBE)) for _ in range(SYNC_SAMPLES)])
-        written_seconds, write_refused = await _timed_writes(redis)
+        read_seconds = median([await _timed(redis.get(PROBES[lead])) for _ in range(SYNC_SAMPLES)])
+        written_seconds, write_refused = await _timed_writes(redis, PROBES[lead])
         asked = time.time()
         seconds, microseconds = await redis.time()
         clock_ahead = seconds + microseconds / 1e6 - (asked + time.time()) / 2
@@ -69,13 +82,13 @@ async def inspect_server(redis: RedisClient) -> Server:
     )
 
 
-async def _timed_writes(redis: RedisClient) -> tuple[float, str]:
+async def _timed_writes(redis: RedisClient, probe: bytes) -> tuple[float, str]:
     """The median time of a write, or 0 and why the server takes none; either way nothing stays."""
     try:
         try:
-            return median([await _timed(redis.set(PROBE, b"")) for _ in range(SYNC_SAMPLES)]), ""
+            return median([await _timed(redis.set(probe, b"")) for _ in range(SYNC_SAMPLES)]), ""
         finally:
-            await redis.delete(PROBE)
+            await redis.delete(probe)
     except ResponseError as error:
         return 0.0, _sentence(str(error))
 

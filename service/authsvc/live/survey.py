@@ -1,35 +1,35 @@
-"""The survey: one look at everything in Redis that tells how far it has come and how much it holds, read in one turn."""
+"""The survey: one look at everything in Redis that tells how far it has come and how much it holds, each master's part in one turn."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from authsvc.errors import Unavailable
-from authsvc.live.connection import NoSuchKey
 from authsvc.live.forms import Malformed
-from authsvc.live.keys import BEAT, HOME_VERSION, POISON, STREAMS, VOUCHED
+from authsvc.live.keys import BEATS, POISON, STREAMS, VERSIONS, VOUCHES
+from authsvc.live.masters import Master, joined
+from authsvc.live.refusals import NoSuchKey
 from authsvc.live.scripts import BEAT_ON, pack
 from authsvc.model import StreamMark, Version
 
-Ask = Callable[[bytes, int], Awaitable[Any]]
-"""Asks Redis some packed commands, so many in number; the reply is a list of theirs, an Unavailable in a failed one's place."""
-
 _NOWHERE = StreamMark("0-0", 0)
 _INFO = pack(b"INFO", b"server", b"keyspace", b"memory", b"stats", b"replication")
-_STATE = pack(b"GET", HOME_VERSION) + pack(b"GET", VOUCHED) + pack(b"TIME")
-BEAT_MARK = BEAT.decode("ascii")
-"""The beat among the marks: its number as the entries that were added, and the time at which it was reached as the last id."""
-_SHARDS = len(STREAMS)
+_TIME = pack(b"TIME")
+BEAT_MARKS = tuple(beat.decode("ascii") for beat in BEATS)
+"""The beats among the marks: their numbers as the entries that were added, and the time at which each was reached as the last id."""
+BEAT_MARK = BEAT_MARKS[0]
 
 
 class Survey(NamedTuple):
     """What one look showed.
 
-    `run_id` names the server's process, and `vouched` the last one that a writer compared with the record store. `version`
-    is home's. `marks` says how far each stream, and the beat, had come. `token_keys` counts what ends by itself: tokens
-    and tombstones. `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit, else its machine's memory.
-    `evicted_keys` were dropped since the server started, `replicas` follow it, and `time_seconds` is its clock.
+    `run_id` names the server's process (over a cluster: each master's), and `vouched` the last one that a writer compared with
+    the record store. `version` is home's. `marks` says how far each stream, and the beat, had come. `token_keys` counts what
+    ends by itself: tokens and tombstones. `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit,
+    else its machine's memory. `evicted_keys` were dropped since the server started, `replicas` follow it (over a cluster: the
+    master that has the fewest), and `time_seconds` is its clock (home's).
     """
 
     run_id: str
@@ -47,26 +47,59 @@ class Survey(NamedTuple):
     time_seconds: float
 
 
-async def take_survey(ask: Ask, *, beat_from: int | None = None) -> Survey:
-    """Look once; Unavailable if any part of it cannot be had, Malformed if the version is none.
+async def take_survey(masters: Sequence[Master], *, beats: Mapping[str, int] | None = None) -> Survey:
+    """Look once; Unavailable if any part of it cannot be had, Malformed if a version is none.
 
-    With `beat_from`, the beat that the caller noted last, the beat is moved on unless it is behind that: so whoever was told
+    With `beats`, those that the caller noted last, each of them is moved on unless it is behind that: so whoever was told
     of it knows any copy made earlier by its smaller number, however quiet the streams are. Only who has judged the data
     may do it: the beat of an older copy, moved on often enough, would pass for the newest.
     """
-    # By its text: the server compiles it once, and a lost script needs no second round.
-    beaten = pack(b"GET", BEAT) if beat_from is None else BEAT_ON.fallback((BEAT,), beat_from)
-    streams = b"".join(pack(b"XINFO", b"STREAM", stream) for stream in STREAMS)
-    poison = b"".join(pack(b"XLEN", stream) for stream in POISON)
-    command = beaten + _INFO + _STATE + poison + streams
-    replies = await ask(command, 5 + 2 * _SHARDS)
-    return _understood(replies)
+    return whole_of(masters, await asyncio.gather(*(survey_part(master, beats) for master in masters)))
 
 
-def _understood(replies: list[Any]) -> Survey:
-    beat, info, version, vouched, now, *others = replies
-    poison, streams = others[:_SHARDS], [_stream(reply) for reply in others[_SHARDS:]]
-    for reply in (beat, info, version, vouched, now, *poison):
+async def survey_part(master: Master, beats: Mapping[str, int] | None) -> Survey:
+    """What one master shows; the version is that of its lead."""
+    # By their text: the server compiles it once, and a lost script needs no second round.
+    beaten = b"".join(
+        pack(b"GET", BEATS[shard])
+        if beats is None or BEAT_MARKS[shard] not in beats
+        else BEAT_ON.fallback((BEATS[shard],), beats[BEAT_MARKS[shard]])
+        for shard in master.beats
+    )
+    state = pack(b"GET", VERSIONS[master.lead]) + pack(b"GET", VOUCHES[master.lead]) + _TIME
+    streams = b"".join(pack(b"XINFO", b"STREAM", STREAMS[shard]) for shard in master.shards)
+    poison = b"".join(pack(b"XLEN", POISON[shard]) for shard in master.shards)
+    replies = await master.ask(_INFO + state + beaten + poison + streams, 4 + len(master.beats) + 2 * len(master.shards))
+    return _understood(replies, master)
+
+
+def whole_of(masters: Sequence[Master], parts: Sequence[Survey]) -> Survey:
+    """The survey of the store as a whole, of its masters' parts; the version is home's."""
+    if len(parts) == 1:
+        return parts[0]
+    leads = [master.lead for master in masters]
+    return Survey(
+        run_id=joined({lead: part.run_id for lead, part in zip(leads, parts, strict=True)}),
+        vouched=joined({lead: part.vouched for lead, part in zip(leads, parts, strict=True)}),
+        version=parts[leads.index(0)].version,
+        marks={name: mark for part in parts for name, mark in part.marks.items()},
+        backlog_entries=sum(part.backlog_entries for part in parts),
+        backlog_age_seconds=max(part.backlog_age_seconds for part in parts),
+        poison_entries=sum(part.poison_entries for part in parts),
+        token_keys=sum(part.token_keys for part in parts),
+        memory_bytes=sum(part.memory_bytes for part in parts),
+        memory_limit_bytes=sum(part.memory_limit_bytes for part in parts),
+        evicted_keys=sum(part.evicted_keys for part in parts),
+        replicas=min(part.replicas for part in parts),
+        time_seconds=parts[leads.index(0)].time_seconds,
+    )
+
+
+def _understood(replies: list[Any], master: Master) -> Survey:
+    info, version, vouched, now, *others = replies
+    beats, others = others[: len(master.beats)], others[len(master.beats) :]
+    poison, streams = others[: len(master.shards)], [_stream(reply) for reply in others[len(master.shards) :]]
+    for reply in (info, version, vouched, now, *beats, *poison):
         if isinstance(reply, Unavailable):
             raise reply
     fields = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
@@ -81,8 +114,8 @@ def _understood(replies: list[Any]) -> Survey:
         vouched=(vouched or b"").decode("ascii", "replace"),
         version=found,
         marks={
-            BEAT_MARK: _beat(beat),
-            **{name.decode("ascii"): mark for name, (mark, _, _) in zip(STREAMS, streams, strict=True)},
+            **{BEAT_MARKS[shard]: _beat(beat) for shard, beat in zip(master.beats, beats, strict=True)},
+            **{STREAMS[shard].decode("ascii"): mark for shard, (mark, _, _) in zip(master.shards, streams, strict=True)},
         },
         backlog_entries=sum(length for _, length, _ in streams),
         backlog_age_seconds=max(0, now_ms - oldest_ms) / 1000,

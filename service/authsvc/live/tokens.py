@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from authsvc.errors import Unavailable
+from authsvc.live.cluster import Link
 from authsvc.live.connection import Call
 from authsvc.live.forms import Malformed, UnknownForm, decode_token, encode_event, encode_token
 from authsvc.live.keys import STREAMS, TOKEN_PREFIXES, VERSIONS, shard, token_key
-from authsvc.live.pipeline import Pipeline
 from authsvc.live.scripts import END, VOID
 from authsvc.model import Event, TokenValue, Tombstone
 
@@ -22,16 +22,17 @@ _READS = tuple(b"*2\r\n$3\r\nGET\r\n$24\r\n" + prefix for prefix in TOKEN_PREFIX
 class LiveTokens:
     """The tokens that are alive, and the tombstones of those that were ended before their time."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Link) -> None:
+        self._shards = pipeline.shards
 
     def ask_version(self) -> Call:
         """Ask only how new the directory must be."""
-        return self._pipeline.ask_version()
+        return self._shards[0].ask_version()
 
     def read(self, name: bytes) -> Call:
         """Ask for what is kept under a name; the reply goes to `decode`."""
-        return self._pipeline.call(_READS[name[0] & 15] + name + b"\r\n")
+        place = name[0] & 15
+        return self._shards[place].call(_READS[place] + name + b"\r\n")
 
     def store(self, name: bytes, value: TokenValue, now_ms: int) -> Call:
         """Store a token and its stream entry. Only two good replies (`stored`) mean that it is there."""
@@ -39,8 +40,9 @@ class LiveTokens:
         token = encode_token(value)
         entry = encode_event(Event.ISSUED, name, now_ms, token)
         ttl = b"%d" % value.ttl_seconds
-        stream = STREAMS[shard(name)]
-        return self._pipeline.call(
+        place = shard(name)
+        stream = STREAMS[place]
+        return self._shards[place].call(
             b"*5\r\n$3\r\nSET\r\n$24\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n"
             b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$1\r\ne\r\n$%d\r\n%b\r\n"
             % (key, len(token), token, len(ttl), ttl, len(stream), stream, len(entry), entry),
@@ -49,7 +51,8 @@ class LiveTokens:
 
     def void(self, name: bytes, value: TokenValue) -> Call:
         """Take back a token that nobody was given."""
-        return self._pipeline.run(VOID, (token_key(name), STREAMS[shard(name)]), encode_token(value))
+        place = shard(name)
+        return self._shards[place].run(VOID, (token_key(name), STREAMS[place]), encode_token(value))
 
     def end(self, name: bytes, event: Event, judged: bytes, owner: str = "") -> Call:
         """Consume or revoke, unless the directory moved on since version `judged`: then the reply is STALE.
@@ -57,7 +60,7 @@ class LiveTokens:
         Other replies: `done`, `used`, `revoked`, `unknown`, `foreign` (the token is not the owner's: no effect).
         """
         place = shard(name)
-        return self._pipeline.run(
+        return self._shards[place].run(
             END,
             (token_key(name), STREAMS[place], VERSIONS[place]),
             judged,
