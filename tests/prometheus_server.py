@@ -20,6 +20,13 @@ RULES = ROOT / "charts" / "auth-service" / "monitoring"
 NEEDS_PROMETHEUS = pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on PATH")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 STARTS_IN_SECONDS = 60
+OPERATORS = {"namespace": "auth-service", "endpoint": "management", "container": "auth"}
+"""Labels that the Prometheus operator gives every target of a PodMonitor; the second is one of ours, too."""
+RELABELINGS = [
+    {"source_labels": ["exported_endpoint"], "regex": "(.+)", "target_label": "endpoint"},
+    {"action": "labeldrop", "regex": "exported_endpoint"},
+]
+"""As the chart's PodMonitor has them; tests/chart/test_monitoring.py compares."""
 SHORTEST_SECONDS = 3
 """Of a range: at least three samples lie in it."""
 

@@ -44,18 +44,26 @@ def _tells(repeats: Sequence[Figures]) -> bool:
 
 
 def cpu_microseconds(results: Results) -> dict[str, int]:
-    """CPU of the instances for one request of each endpoint, in a closed loop of few users: what a request costs that is answered alone.
+    """CPU of the instances for one request of each endpoint, and of one instance that is asked nothing. Only for results that can tell.
 
-    Under full load several are answered in one turn and each costs less. Only for results that can tell.
+    Both follow from a line through two rows of validate: few requests, and a closed loop of few users. Under full load, when several
+    requests are answered in one turn of the event loop, each costs less than this line says.
     """
-    costs: dict[str, int] = {}
+    instances = int(str(results.environment["instances"]))
+    light, closed = (_rate_and_cpu(results.rows[row]) for row in (LIGHT, "validate, closed"))
+    slope = (closed[1] - light[1]) / (closed[0] - light[0])
+    idle = max(0.0, light[1] - light[0] * slope)
+    costs: dict[str, float] = {}
     for endpoint, others in BESIDE.items():
-        repeats = results.rows[f"{endpoint}, closed"]
-        turn = statistics.median(each.cpu_cores["auth"] / each.rate * 1e6 for each in repeats) * (1 + sum(others.values()))
-        costs[endpoint] = round(turn - sum(costs[other] * number for other, number in others.items()))
-    light = statistics.median(each.cpu_cores["auth"] * 1e6 - each.rate * costs["validate"] for each in results.rows[LIGHT])
-    costs[IDLE] = round(light / int(str(results.environment["instances"])))
-    return costs
+        rate, cpu = _rate_and_cpu(results.rows[f"{endpoint}, closed"])
+        turn = (cpu - idle) / rate * (1 + sum(others.values()))
+        costs[endpoint] = turn - sum(costs[other] * number for other, number in others.items())
+    return {endpoint: round(cost) for endpoint, cost in costs.items()} | {IDLE: round(idle / instances)}
+
+
+def _rate_and_cpu(repeats: Sequence[Figures]) -> tuple[float, float]:
+    """Medians: requests a second, and microseconds of CPU a second."""
+    return statistics.median(each.rate for each in repeats), statistics.median(each.cpu_cores["auth"] * 1e6 for each in repeats)
 
 
 def rules_file(results: Results, name: str) -> str:

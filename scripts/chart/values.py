@@ -70,7 +70,10 @@ class Monitoring(Values):
 
     enabled: bool = False
     labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds them.")] = {}
-    interval: Annotated[str, Field(pattern=r"^[0-9]+(ms|s|m)$", description="Time between two scrapes.")] = "15s"
+    interval: Annotated[
+        str,
+        Field(pattern=r"^([1-9]|[1-5][0-9]|60)s$", description="Time between two scrapes; at most 60s, for the rules look at two minutes."),
+    ] = "15s"
     dashboard_labels: Annotated[
         dict[str, str] | None,
         Field(description="Labels by which your Grafana finds the ConfigMap with the dashboard; null: no dashboard."),

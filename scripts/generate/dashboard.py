@@ -19,7 +19,7 @@ COLUMNS = 24
 HEIGHT = {"stat": 4, "timeseries": 8}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 OURS = '{job="$job"}'
-AUTOSCALER = '{namespace="$namespace"}'
+AUTOSCALER = '{namespace="$namespace", horizontalpodautoscaler=~".*-(auth|nginx)"}'
 ELSEWHERE = {
     "kube_": "kube-state-metrics",
     "nginx_": "nginx-prometheus-exporter, over nginx.stubStatus",
@@ -63,14 +63,16 @@ def most(gauge: str) -> str:
     return f"max({gauge}{OURS})"
 
 
+OF_BUDGET = f"auth_service:errors:ratio_rate5m{OURS} / on (job) auth_service:error_budget:ratio"
+OF_OBJECTIVE = f"max by (job) (auth_service:latency_seconds:p99_5m{OURS}) / on (job) auth_service:objective_latency_seconds:p99"
 REFUSALS = rate("http_requests_total", "endpoint, status", 'status=~"4.."')
 ROWS: dict[str, tuple[Panel, ...]] = {
     "Is it well?": (
-        stat("Alerts", "short", 'sum(ALERTS{alertname=~"AuthService.*", alertstate="firing", job=~"$job|"}) or vector(0)', red_above=0),
+        stat("Alerts", "short", 'sum(ALERTS{alertname=~"AuthService.*", alertstate="firing", job="$job"}) or vector(0)', red_above=0),
         stat("Instances", "short", f"count(http_requests_in_flight{OURS}) or vector(0)", red_below=1),
         stat("Redis in reach", "percentunit", f"avg(redis_up{OURS})", red_below=1),
-        stat("Failed or refused", "percentunit", f"auth_service:errors:ratio_rate5m{OURS}", red_above=0.001),
-        stat("Slowest p99", "s", f"max(auth_service:latency_seconds:p99_5m{OURS})", red_above=0.05),
+        stat("Failed or refused, of the budget", "percentunit", OF_BUDGET, red_above=1),
+        stat("Slowest p99, of the objective", "percentunit", OF_OBJECTIVE, red_above=1),
         stat("Oldest record not written", "s", f"auth_service:backlog_age_seconds:max{OURS}", red_above=60),
     ),
     "Traffic": (

@@ -7,6 +7,8 @@
   | replace "job=\"auth-service\"" (printf "job=\"%s/%s\"" .root.Release.Namespace $full)
   | replace "namespace=\"auth-service\"" (printf "namespace=\"%s\"" .root.Release.Namespace)
   | replace "?auth-service-(" (printf "?%s-(" $full)
+  | replace "job: auth-service}" (printf "job: %s/%s}" .root.Release.Namespace $full)
+  | replace "\"auth-service-nginx\"" (printf "\"%s-nginx\"" $full)
   | replace "\"data-auth-service-redis-0\"" (printf "\"data-%s-redis-0\"" $full) -}}
 {{- end -}}
 
