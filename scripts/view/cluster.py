@@ -18,6 +18,8 @@ PODS_AT_ONCE = 16
 _FORBIDDEN = 403
 _OTHERS = ("nginx", "redis")
 """They have no metrics of the service; whether they are ready is shown. Both may run elsewhere."""
+FINISHED = ("Succeeded", "Failed")
+"""Phases of pods that only stay listed: evicted ones, say."""
 
 
 class Release:
@@ -29,13 +31,15 @@ class Release:
 
     def look(self) -> Look:
         """List the pods and ask all of them at once; OperatorError if there are none or the cluster refuses."""
-        selector = f"app.kubernetes.io/name=auth-service,app.kubernetes.io/instance={self._name}"
+        # Not by the chart's name, which `nameOverride` changes.
+        selector = f"app.kubernetes.io/instance={self._name},app.kubernetes.io/component in ({', '.join((INSTANCE, WRITER, *_OTHERS))})"
         api, namespace = self._cluster.api, self._cluster.namespace
         with refusals_told(self._cluster):
             listed: Any = api.list_namespaced_pod(
                 namespace, label_selector=selector, _preload_content=False, _request_timeout=TIMEOUT_SECONDS
             )
-            pods = sorted(json.loads(listed.data)["items"], key=lambda pod: (component_of(pod), name_of(pod)))
+            there = (pod for pod in json.loads(listed.data)["items"] if pod["status"].get("phase") not in FINISHED)
+            pods = sorted(there, key=lambda pod: (component_of(pod), name_of(pod)))
             asked = [pod for pod in pods if component_of(pod) in (INSTANCE, WRITER)]
             if not asked:
                 raise OperatorError(f"There is no release {self._name} of auth-service in the namespace {namespace}.")

@@ -14,6 +14,9 @@ from view.samples import BUCKETS, CPU, INSTANCE, REQUESTS, ROWS, WRITER, Look, P
 BACKLOG_OLD_SECONDS, MEMORY_HIGH = 60.0, 0.8
 """As in the alert rules, charts/auth-service/monitoring/rules.yaml."""
 
+PASSING = ("leaving", "Pending", "ContainerCreating", "PodInitializing")
+"""States of pods that come and go: they say nothing, and nothing is amiss."""
+
 
 class Fact(NamedTuple):
     """A part of the head line, and whether it is as it should be."""
@@ -175,7 +178,7 @@ def _shared(processes: Iterable[Process], growths: Mapping[str, Growth]) -> Shar
 
 def _facts(look: Look, every: EndpointFigures, shared: Shared) -> list[Fact]:
     facts = [_redis(look.processes), *(_ready(name, readiness) for name, readiness in look.readiness.items())]
-    silent = sum(process.page is None for process in look.processes)
+    silent = sum(process.page is None and process.state not in PASSING for process in look.processes)
     if silent:
         facts.append(Fact(f"{silent} silent", False))
     for what, rate in (("5xx", every.failed), ("429", every.shed)):

@@ -13,6 +13,7 @@ import tracemalloc
 from collections import Counter
 from types import FrameType
 
+import structlog
 from pydantic import SecretStr
 
 from authsvc.errors import NotFound, SlowDown
@@ -23,11 +24,14 @@ MOST_SECONDS = 60
 DEPTH = 16
 """Frames of an allocation that are kept."""
 
+log = structlog.get_logger(__name__)
+
 
 class Profiling:
-    """One profile at a time, for who knows the secret; without a secret there is none to be had."""
+    """One profile of this process at a time, for who knows the secret; without a secret there is none to be had."""
 
     def __init__(self, secret: SecretStr | None) -> None:
+        self._ended = threading.Event()
         self._secret = None if secret is None else secret.get_secret_value().encode()
         self._busy = threading.Lock()
 
@@ -37,25 +41,28 @@ class Profiling:
             raise NotFound("There is nothing at this path.")
 
     def take(self, kind: str, seconds: float, thread_id: int) -> str:
-        """Watch for so long and tell; blocks, so it belongs into a thread of its own. SlowDown while another is taken."""
+        """Watch for so long, or until `end`, and tell; blocks, so it belongs into a thread of its own. SlowDown while another is taken."""
         if not self._busy.acquire(blocking=False):
             raise SlowDown("A profile is being taken already: try again when it is over.")
+        log.info("a profile is taken", kind=kind, seconds=seconds)
         try:
-            stacks = allocations(seconds) if kind == "memory" else cpu(seconds, thread_id)
+            stacks = allocations(seconds, self._ended) if kind == "memory" else cpu(seconds, thread_id, self._ended)
         finally:
             self._busy.release()
         return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()) if amount)
 
+    def end(self) -> None:
+        """The process stops: what is being taken is over now, or it would hold the process up."""
+        self._ended.set()
 
-def cpu(seconds: float, thread_id: int) -> dict[str, int]:
+
+def cpu(seconds: float, thread_id: int, ended: threading.Event) -> dict[str, int]:
     """Microseconds of CPU of one thread by stack. A sample weighs what the thread used since the one before, so waiting weighs nothing."""
     clock = time.pthread_getcpuclockid(thread_id)
     stacks: Counter[str] = Counter()
     used_ns = time.clock_gettime_ns(clock)
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        # The pause of a sampler, not a wait for something.
-        time.sleep(SAMPLE_SECONDS)
+    while time.monotonic() < end and not ended.wait(SAMPLE_SECONDS):
         now_ns = time.clock_gettime_ns(clock)
         frame = sys._current_frames().get(thread_id)
         if now_ns > used_ns and frame is not None:
@@ -64,11 +71,11 @@ def cpu(seconds: float, thread_id: int) -> dict[str, int]:
     return stacks
 
 
-def allocations(seconds: float) -> dict[str, int]:
+def allocations(seconds: float, ended: threading.Event) -> dict[str, int]:
     """Bytes that were taken while it was watched and are still held at its end, by stack. Everything is slower meanwhile."""
     tracemalloc.start(DEPTH)
     try:
-        time.sleep(seconds)
+        ended.wait(seconds)
         held = tracemalloc.take_snapshot().filter_traces((tracemalloc.Filter(False, tracemalloc.__file__),))
     finally:
         tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from prometheus import promtool
 from rendering import CHART, refused, render
 
 from outcome.objectives import BESIDE, IDLE
+from prometheus_server import RELABELINGS
 
 ON = {"monitoring": {"enabled": True}}
 
@@ -105,3 +107,26 @@ def test_the_pages_are_where_the_values_say() -> None:
         assert alerts
         for rule in alerts:
             assert rule["annotations"]["runbook_url"] == f"https://wiki.example/auth/{rule['alert']}.md"
+
+
+def test_our_label_endpoint_is_not_the_operators() -> None:
+    """It gives each target a label `endpoint`, and ours would become `exported_endpoint`; the tests' real Prometheus is told the same."""
+    [monitor] = of_kind(render(ON), "PodMonitor")
+    [scraped] = monitor["spec"]["podMetricsEndpoints"]
+    named = [
+        {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", key): value for key, value in each.items()}
+        for each in scraped["metricRelabelings"]
+    ]
+    assert named == RELABELINGS
+
+
+def test_two_releases_have_a_dashboard_each() -> None:
+    maps = [
+        each
+        for name in ("one", "two")
+        for each in of_kind(render(ON, name=name), "ConfigMap")
+        if each["metadata"]["name"].endswith("-dashboard")
+    ]
+    keys = [key for each in maps for key in each["data"]]
+    shown = [json.loads(text) for each in maps for text in each["data"].values()]
+    assert len(set(keys)) == len({each["uid"] for each in shown}) == len({each["title"] for each in shown}) == 2

@@ -43,6 +43,7 @@ CHANGED: dict[str, Any] = {
     "errorBudget": 0.01,
     "p99Seconds": 0.1,
     "baselineCpuMicroseconds": {"token": 77},
+    "interval": "30s",
     # By themselves these only enter sums.
     "burst": 1000,
     "workers": 2,

@@ -24,6 +24,7 @@ RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 
 OTHERS = {
     "up": "Prometheus",
+    "kube_deployment_status_replicas_available": "kube-state-metrics",
     "kube_horizontalpodautoscaler_status_current_replicas": "kube-state-metrics",
     "kube_horizontalpodautoscaler_spec_max_replicas": "kube-state-metrics",
     "kube_horizontalpodautoscaler_spec_min_replicas": "kube-state-metrics",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from servers import wait_until
 from service.command_line import CommandLine
 from service.one_instance import OneInstance, authorization, bearer, one_instance
 from service.wire import Answer
@@ -76,7 +78,9 @@ def test_the_public_port_has_no_profile(instance: OneInstance) -> None:
     assert instance.ask("GET", "/profile?seconds=1", KNOWN).status == 404
 
 
-@pytest.mark.parametrize("query", ["seconds=0", "seconds=61", "seconds=1.5", "seconds=x", "kind=heap"])
+@pytest.mark.parametrize(
+    "query", ["seconds=0", "seconds=61", f"seconds={'9' * 5000}", "seconds=%C2%B2", "seconds=1.5", "seconds=x", "kind=heap"]
+)
 def test_what_cannot_be_watched_is_refused(instance: OneInstance, query: str) -> None:
     assert instance.manage("GET", f"/profile?{query}", KNOWN).status == 400
     assert instance.manage("POST", "/profile", KNOWN).status == 405
@@ -114,6 +118,46 @@ def test_what_the_command_cannot_have_it_says(command: CommandLine) -> None:
     assert "gives no profiles" in command.refused(*watch, profiling_secret="another-secret-of-ours")
     assert "cannot be asked" in command.refused(*watch, "--url", "http://127.0.0.1:1")
     assert "is no http:// or https:// address" in command.refused(*watch, "--url", "file:///etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"HTTP/1.1 200 OK", "answers what is no profile"),
+        (b"HTTP/1.1 502 Bad Gateway", "answers 502"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /", "302"),
+    ],
+)
+def test_another_server_is_told_from_an_instance(command: CommandLine, answer: bytes, said: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def say() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer + b"\r\nContent-Length: 7\r\n\r\n<html/>")
+
+        speaking = threading.Thread(target=say)
+        speaking.start()
+        assert said in command.refused("profile", "--seconds", "1", "--url", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        speaking.join()
+
+
+def test_the_secret_goes_through_no_proxy(command: CommandLine) -> None:
+    command.environ["http_proxy"] = "http://127.0.0.1:1"
+    assert "%" in command.good("profile", "--seconds", "1")
+
+
+@pytest.mark.parametrize(("kind", "drain_seconds"), [("cpu", 0), ("memory", 0.2)])
+def test_an_instance_that_is_to_stop_ends_its_profile(tmp_path: Path, kind: str, drain_seconds: float) -> None:
+    with one_instance(tmp_path, profiling_secret=SECRET, drain_seconds=drain_seconds) as found:
+        answers: list[Answer] = []
+        asking = threading.Thread(target=lambda: answers.append(found.manage("GET", f"/profile?kind={kind}&seconds=60", KNOWN)))
+        asking.start()
+        wait_until(lambda: "a profile is taken" in found.process.log_file.read_text(), "it is being taken")
+        assert found.process.stop() == 0
+        asking.join()
+        assert answers[0].status == 200
 
 
 def test_an_instance_without_a_secret_gives_none(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from servers import wait_until
 from service.test_top import environ, on_a_terminal
 
 PORT = 9090
-NAMES = "app.kubernetes.io/name=auth-service,app.kubernetes.io/instance="
 
 
 def pod(
@@ -65,7 +64,9 @@ class Api(BaseHTTPRequestHandler):
         pods, _, path = target.path.removeprefix("/api/v1/namespaces/here/pods").partition("/proxy/")
         if not pods:
             asked = parse_qs(target.query)["labelSelector"][0]
-            self._answer(200, json.dumps({"items": self.server.pods if asked == f"{NAMES}auth" else []}).encode())
+            self._answer(
+                200, json.dumps({"items": self.server.pods if asked.startswith("app.kubernetes.io/instance=auth,") else []}).encode()
+            )
         elif self.server.forbids_proxy:
             self._answer(403, json.dumps({"message": 'User "me" cannot get resource "pods/proxy".'}).encode())
         else:

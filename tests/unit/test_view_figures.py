@@ -170,3 +170,8 @@ def test_on_80_columns_every_figure_and_every_name_is_whole() -> None:
 def test_what_is_not_nothing_is_never_shown_as_nothing() -> None:
     text = text_of(figures(a_look(), {f"{LONG}aaaaa": Growth(60.0, {Series(REQUESTS, "token", "503"): 1.0})}), 80)
     assert text.count("<0.1") >= 3
+
+
+@pytest.mark.parametrize("state", ["leaving", "Pending", "ContainerCreating"])
+def test_pods_that_come_and_go_are_no_trouble(state: str) -> None:
+    assert "1 silent" not in amiss(figures(Look("here", {}, [Process("a", INSTANCE, None, state)]), {}))

@@ -44,6 +44,7 @@ class Instance:
         self._metrics = Metrics(self._counts)
         self.admission = Admission(self._counts, settings.max_in_flight, settings.queue_wait_ms / 1000, settings.backlog_limit)
         self._history = History()
+        self._profiling = Profiling(settings.profiling_secret)
         self._backlog_seen = 0.0, 0.0
         self.draining = False
 
@@ -75,7 +76,7 @@ class Instance:
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
-        management = Management(self._not_ready, self._metrics.render, Profiling(settings.profiling_secret))
+        management = Management(self._not_ready, self._metrics.render, self._profiling)
         self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
         self._pipeline.start()
         self._directory.start()
@@ -131,6 +132,11 @@ class Instance:
         deadline = monotonic() + seconds
         while not self._directory.loaded and monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)
+
+    def drain(self) -> None:
+        """The instance will stop: it is not ready any more, and a profile that is being taken is over."""
+        self.draining = True
+        self._profiling.end()
 
     def _not_ready(self) -> str | None:
         if self.draining:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
+from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 import typer
 from rich.console import Console
@@ -40,7 +40,7 @@ def profile(
     if not address.startswith(("http://", "https://")):
         raise OperatorError(f"{address} is no http:// or https:// address.")
     with Console(stderr=True).status(f"Watching for {seconds} s"):
-        stacks = flame.read(_ask(address, f"kind={kind}&seconds={seconds}", settings.profiling_secret.get_secret_value(), seconds))
+        stacks = _ask(address, f"kind={kind}&seconds={seconds}", settings.profiling_secret.get_secret_value(), seconds)
     if not stacks:
         raise OperatorError(f"Nothing was seen in {seconds} s: the process used no {'CPU' if kind == 'cpu' else 'more memory'}.")
     if output is None:
@@ -54,17 +54,31 @@ def profile(
     typer.echo(f"Written: {output}")
 
 
-def _ask(address: str, query: str, secret: str, seconds: int) -> str:
+class _NoRedirect(HTTPRedirectHandler):
+    """The secret goes to the address that was given, and nowhere else."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+
+
+# Not through a proxy of the environment either.
+_opener = build_opener(ProxyHandler({}), _NoRedirect)
+
+
+def _ask(address: str, query: str, secret: str, seconds: int) -> Counter[str]:
     request = Request(f"{address}/profile?{query}", headers={"Authorization": f"Bearer {secret}"})  # noqa: S310 - http and https only
     try:
-        with urlopen(request, timeout=seconds + GRACE_SECONDS) as answer:  # noqa: S310
-            text: str = answer.read().decode()
-            return text
+        with _opener.open(request, timeout=seconds + GRACE_SECONDS) as answer:
+            return flame.read(answer.read().decode())
     except HTTPError as error:
-        if error.code == 404:
+        if error.code == HTTPStatus.NOT_FOUND:
             raise OperatorError(f"{address} gives no profiles: its AUTH_PROFILING_SECRET is another, or not set.") from error
-        raise OperatorError(f"{address} refused: {json.load(error)['error_description']}") from error
-    except (OSError, HTTPException, ValueError) as error:
+        if error.code == HTTPStatus.TOO_MANY_REQUESTS:
+            raise OperatorError(f"{address} is being profiled already: try again when that is over.") from error
+        raise OperatorError(f"{address} answers {error.code} to a question for a profile: is it a management address?") from error
+    except ValueError as error:
+        raise OperatorError(f"{address} answers what is no profile: is it a management address?") from error
+    except (OSError, HTTPException) as error:
         raise OperatorError(f"{address} cannot be asked: {error}.") from error
 
 

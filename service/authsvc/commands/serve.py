@@ -133,6 +133,7 @@ class DrainingServer(Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the listeners, give those who came last the time to ask, and let uvicorn finish."""
+        self._instance.drain()
         listeners: list[Listener] = self.servers  # type: ignore[assignment]
         # A worker that is only replaced shares its sockets with those that go on.
         if self._master_stops[0]:
@@ -154,7 +155,7 @@ class DrainingServer(Server):
         if sig != signal.SIGTERM or self._drain_seconds <= 0 or self._drained_at is not None:
             super().handle_exit(sig, frame)
             return
-        self._instance.draining = True
+        self._instance.drain()
         # Every answer from now on asks the balancer to come again on another connection, to another instance. uvicorn makes
         # the default headers anew each second from the configured ones.
         self.config.encoded_headers.append(CLOSE)

@@ -99,7 +99,8 @@ async def write(settings: Settings) -> None:
 
     reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
-    server = _management_server(Management(housekeeping.not_ready, metrics.render, Profiling(settings.profiling_secret)))
+    profiling = Profiling(settings.profiling_secret)
+    server = _management_server(Management(housekeeping.not_ready, metrics.render, profiling))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
     await housekeeping.try_once("backlog", backlog.make_groups)
@@ -111,6 +112,7 @@ async def write(settings: Settings) -> None:
         await asyncio.wait([draining, stopped, serving, *tasks], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.set()
+        profiling.end()
         writer.stop()
         await asyncio.gather(draining, *tasks)
         await housekeeping.leave()

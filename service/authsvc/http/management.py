@@ -62,7 +62,7 @@ class Management:
         kind, text = asked.get("kind", "cpu"), asked.get("seconds", "10")
         if kind not in KINDS:
             raise InvalidRequest("kind must be cpu or memory.")
-        if not text.isdigit() or not 1 <= int(text) <= MOST_SECONDS:
+        if not (text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= MOST_SECONDS):
             raise InvalidRequest(f"seconds must be 1 to {MOST_SECONDS}.")
         stacks = await asyncio.to_thread(self._profiling.take, kind, int(text), threading.get_ident())
         return Response(200, TEXT_FIELDS, stacks.encode())
