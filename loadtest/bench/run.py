@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, overload, records, worker
+from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, overload, profiled, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
@@ -98,6 +98,13 @@ def of_worker(
     """How soon an instance is ready, and whether a worker's memory stays as it is under load."""
     _needs("wrk", "taskset")
     _keep(_in_folder(lambda folder: worker.watch(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("profile")
+def of_profile(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """What an instance pays while a profile of it is taken."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: profiled.measure_profiles(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("cluster")

@@ -21,7 +21,7 @@ from authsvc.errors import NotFound, SlowDown
 KINDS = ("cpu", "memory")
 SAMPLE_SECONDS = 0.005
 MOST_SECONDS = 60
-DEPTH = 16
+DEPTH = 8
 """Frames of an allocation that are kept."""
 
 log = structlog.get_logger(__name__)

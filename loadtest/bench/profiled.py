@@ -1,0 +1,81 @@
+"""`scripts/bench profile`: what an instance pays while a profile of it is taken, beside itself without one, in turn."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from bench.bed import Bed, bed
+from bench.cpu import TOKENS, Subject, measure
+from bench.processes import BenchError
+from bench.requests import request
+
+SECRET = "bench-profiling-secret"
+KINDS = ("", "cpu", "memory")
+
+
+def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
+    """Validates without a profile, and while one of each kind is taken; prints and returns CPU per request and the ratio of rounds."""
+    os.environ["AUTH_PROFILING_SECRET"] = SECRET
+    with bed(folder) as made:
+        console.print("Starting Redis and the service ...")
+        service = made.start_all()
+        requests = [request("POST", "/validate", token=token) for token in made.tokens(TOKENS)]
+        subjects = [Subject(f"validate, {kind or 'no'} profile", made.url, service, lambda: requests) for kind in KINDS]
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("Measuring", total=rounds * len(KINDS))
+            for _ in range(rounds):
+                for kind, subject in zip(KINDS, subjects, strict=True):
+                    with _being_taken(made, kind, seconds):
+                        subject.samples.append(measure(subject, seconds, folder))
+                    progress.advance(task)
+    table = Table("what", "CPU µs", "requests/s", "of without", "spread", box=None, header_style="bold")
+    rows: list[dict[str, object]] = []
+    for subject in subjects:
+        ratios, rate = subject.over(subjects[0]), statistics.median(sample.rate for sample in subject.samples)
+        spread = [min(ratios), max(ratios)]
+        rows.append(
+            {"what": subject.name, "cpu_microseconds": subject.cpu_microseconds(), "rate": rate, "of_without": statistics.median(ratios)}
+        )
+        rows[-1]["of_without_spread"] = spread
+        table.add_row(
+            subject.name,
+            f"{subject.cpu_microseconds():.1f}",
+            f"{rate:,.0f}",
+            f"{statistics.median(ratios):.2f}",
+            "{:.2f}-{:.2f}".format(*spread),
+        )
+    console.print(table)
+    return {"rows": rows}
+
+
+@contextmanager
+def _being_taken(made: Bed, kind: str, seconds: int) -> Iterator[None]:
+    """A profile of this kind, from before the block until after it; it outlasts the block by some seconds."""
+    if not kind:
+        yield
+        return
+    statuses: list[int] = []
+
+    def take() -> None:
+        with httpx.Client(base_url=f"http://127.0.0.1:{made.management_port}", timeout=60) as client:
+            answer = client.get("/profile", params={"kind": kind, "seconds": seconds + 3}, headers={"Authorization": f"Bearer {SECRET}"})
+            statuses.append(answer.status_code)
+
+    taking = threading.Thread(target=take)
+    taking.start()
+    yield
+    if not taking.is_alive():
+        raise BenchError(f"The {kind} profile ended before the round did.")
+    taking.join()
+    if statuses != [200]:
+        raise BenchError(f"The {kind} profile was answered {statuses}.")
