@@ -109,6 +109,8 @@ def test_the_command_lists_and_draws(command: CommandLine, tmp_path: Path) -> No
     assert len(drawn.findall(".//{http://www.w3.org/2000/svg}title")) > 3
     command.good("profile", "--seconds", "1", "--kind", "memory", "--output", str(stacks))
     assert all(line.rpartition(" ")[2].isdigit() for line in stacks.read_text().splitlines())
+    printed = command.good("profile", "--seconds", "1", "--output", "-")
+    assert all(line.rpartition(" ")[2].isdigit() for line in printed.splitlines())
     assert "cannot be written" in command.refused("profile", "--seconds", "1", "--output", str(tmp_path / "missing" / "flame.svg"))
 
 

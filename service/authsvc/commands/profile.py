@@ -29,12 +29,14 @@ def profile(
     kind: Annotated[
         Kind,
         typer.Option(
-            help="CPU time of the event loop's thread, or memory taken meanwhile and still held; for memory each request costs some nine times as much."
+            help="CPU time of the event loop's thread, or memory taken meanwhile and still held; for memory each request costs some nine "
+            "times as much."
         ),
     ] = "cpu",
     url: Annotated[str | None, typer.Option(help="Management address of the process; by default of this machine's instance.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write a flame graph (.svg), or collapsed stacks (any other name), instead of the list.")
+        Path | None,
+        typer.Option(help="Write a flame graph (.svg), or collapsed stacks (any other name; - for standard output), instead of the list."),
     ] = None,
 ) -> None:
     """Profile a worker that goes on working. It needs AUTH_PROFILING_SECRET, here and there."""
@@ -50,6 +52,9 @@ def profile(
         raise OperatorError(f"Nothing was seen in {seconds} s: the process used no {'CPU' if kind == 'cpu' else 'more memory'}.")
     if output is None:
         _list(stacks, UNITS[kind])
+        return
+    if str(output) == "-":
+        typer.echo(_lines(stacks), nl=False)
         return
     text = flame.draw(stacks, f"{address}, {seconds} s", UNITS[kind]) if output.suffix == ".svg" else _lines(stacks)
     try:
