@@ -18,7 +18,7 @@ from localstack.ports import free_base_port
 from prometheus_server import NEEDS_PROMETHEUS, PrometheusServer
 from servers import wait_until
 
-pytestmark = NEEDS_PROMETHEUS
+pytestmark = [NEEDS_PROMETHEUS, pytest.mark.timeout(400)]
 
 QUICKER = 20
 """`for: 2m` is six seconds."""
