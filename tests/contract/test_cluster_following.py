@@ -20,8 +20,8 @@ from authsvc.live.masters import Master, Node
 from authsvc.live.moving import MasterPipeline
 from authsvc.live.pipeline import Address
 from authsvc.live.scripts import pack
-from contract.cluster_moves import give
-from contract.live_parts import answer, connected, is_up, kept_connected, redis_client, refused, until
+from contract.cluster_moves import SLOT_OF, give
+from contract.live_parts import answer, connected, is_up, kept_connected, redis_client, refused, succeeds, until
 from servers import RedisCluster, RedisServer, running
 
 PLACE = 3
@@ -209,6 +209,37 @@ def test_a_link_that_is_closed_leaves_no_connection_to_a_master_that_went(tmp_pa
                 assert connections(second) == 0
 
         asyncio.run(main())
+
+
+def test_a_master_that_was_cut_off_is_not_asked_for_ever(cluster: RedisCluster) -> None:
+    first, second = cluster.masters
+    with cluster.ask(first) as client:
+        name = client.execute_command("CLUSTER MYID")
+
+    async def main() -> None:
+        async with followed(cluster) as link:
+            # It knows none of the others any more, and says so; meanwhile another has what it held.
+            with cluster.ask(second) as client:
+                client.config_set("cluster-require-full-coverage", "yes")
+                client.execute_command("CLUSTER FORGET", name)
+            with cluster.ask(first) as client:
+                client.execute_command("CLUSTER BUMPEPOCH")
+                for shard in range(8, 16):
+                    client.execute_command("CLUSTER SETSLOT", SLOT_OF[shard], "NODE", name)
+            key = TOKEN_PREFIXES[15] + b"count"
+
+            async def down() -> bool:
+                try:
+                    await answer(link.shards[15].call(pack(b"GET", key)))
+                except Unavailable:
+                    return True
+                return False
+
+            await succeeds(down, "it says that the cluster is down")
+            await until(lambda: link.shards[15] is link.shards[0], "the other is asked instead")
+            assert await answer(link.shards[15].call(pack(b"INCR", key))) == 1
+
+    asyncio.run(main())
 
 
 def test_only_a_link_that_follows_the_cluster_takes_moved_for_granted(cluster: RedisCluster) -> None:

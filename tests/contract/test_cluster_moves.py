@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
 
-from authsvc.errors import Unavailable
 from authsvc.live.cluster import Cluster
 from authsvc.live.directory import Directory
 from authsvc.live.history import History
@@ -25,8 +22,8 @@ from authsvc.live.survey import take_survey
 from authsvc.reconcile import Reconciler
 from authsvc.records.sqlite import SqliteStore
 from contract.cluster_moves import begin, finish, move
-from contract.live_parts import is_up, kept_connected, on_all, redis_client
-from servers import DEADLINE_SECONDS, RedisCluster
+from contract.live_parts import is_up, kept_connected, on_all, redis_client, succeeds
+from servers import RedisCluster
 
 LEAD = 8
 """The second master's first shard."""
@@ -54,20 +51,6 @@ async def writer(cluster: RedisCluster, folder: Path) -> AsyncIterator[tuple[Rec
         await reconciler.keep_marks()
         yield reconciler, link, redis
     await store.close()
-
-
-async def succeeds(work: Callable[[], Awaitable[Any]], what: str) -> Any:
-    """Again and again, as the service's loops do it, until the store can answer and the answer is something."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            found = await work()
-        except (Unavailable, RedisError):
-            found = False
-        if found is None or found:
-            return found
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.02)
 
 
 def test_a_writer_goes_on_after_a_lead_moved_for_good(cluster: RedisCluster, tmp_path: Path) -> None:
