@@ -18,7 +18,7 @@ from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Address
 from authsvc.live.refusals import Moved
 from authsvc.live.scripts import VOUCH
-from authsvc.live.survey import take_survey
+from authsvc.live.survey import PartlyAway, take_survey
 from authsvc.reconcile import Reconciler
 from authsvc.records.sqlite import SqliteStore
 from contract.cluster_moves import begin, finish, move
@@ -39,8 +39,8 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 
 
 @asynccontextmanager
-async def writer(cluster: RedisCluster, folder: Path) -> AsyncIterator[tuple[Reconciler, Cluster, Any]]:
-    """A writer's reconciler with a complete mirror, its way to the cluster, and a client."""
+async def writer(cluster: RedisCluster, folder: Path) -> AsyncIterator[tuple[Reconciler, Cluster, Any, SqliteStore]]:
+    """A writer's reconciler with a complete mirror, its way to the cluster, a client, and its store."""
     store = SqliteStore(folder / "records.db")
     await store.open()
     async with redis_client(cluster.port) as redis, kept_connected(cluster.port) as link:
@@ -49,13 +49,13 @@ async def writer(cluster: RedisCluster, folder: Path) -> AsyncIterator[tuple[Rec
         reconciler = Reconciler(store, Mirror(redis), Directory(redis), lambda beats: take_survey(link.masters, beats=beats), "writer")
         await reconciler.run_once()
         await reconciler.keep_marks()
-        yield reconciler, link, redis
+        yield reconciler, link, redis, store
     await store.close()
 
 
 def test_a_writer_goes_on_after_a_lead_moved_for_good(cluster: RedisCluster, tmp_path: Path) -> None:
     async def main() -> None:
-        async with writer(cluster, tmp_path) as (reconciler, link, redis):
+        async with writer(cluster, tmp_path) as (reconciler, link, redis, _):
             before = await Mirror(redis).versions()
             move(cluster, LEAD, cluster.masters[1], cluster.masters[0])
             # Nothing but surveys goes over this link, and none of them can be handed on.
@@ -73,9 +73,23 @@ def test_a_writer_goes_on_after_a_lead_moved_for_good(cluster: RedisCluster, tmp
     asyncio.run(main())
 
 
+def test_a_master_that_is_away_keeps_no_marks_of_the_others_back(cluster: RedisCluster, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with writer(cluster, tmp_path) as (reconciler, _, redis, store):
+            cluster.masters[1].kill()
+            await redis.xadd(STREAMS[PLACE], {"e": "x"}, id="7-1")
+            with pytest.raises(PartlyAway):
+                await reconciler.keep_marks()
+            _, marks = await store.read_marks()
+            assert marks[STREAMS[PLACE].decode()].last_id == "7-1"
+            assert BEATS[LEAD].decode() in marks, "what was known of the other stays"
+
+    asyncio.run(main())
+
+
 def test_a_shard_half_moved_stops_no_survey_of_the_others(cluster: RedisCluster, tmp_path: Path) -> None:
     async def main() -> None:
-        async with writer(cluster, tmp_path) as (reconciler, link, redis):
+        async with writer(cluster, tmp_path) as (reconciler, link, redis, _):
             history = History()
             await history.watch(link.masters)
             await redis.delete(POISON[PLACE])

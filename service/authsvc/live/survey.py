@@ -48,14 +48,36 @@ class Survey(NamedTuple):
     time_seconds: float
 
 
+class PartlyAway(Unavailable):
+    """Some masters of a cluster cannot be looked at; `found` is what the others showed, home among them."""
+
+    def __init__(self, description: str, found: Survey) -> None:
+        super().__init__(description)
+        self.found = found
+
+
 async def take_survey(masters: Sequence[Master], *, beats: Mapping[str, int] | None = None) -> Survey:
-    """Look once; Unavailable if any part of it cannot be had, Malformed if a version is none.
+    """Look once; Unavailable if any part of it cannot be had (PartlyAway if home's was), Malformed if a version is none.
 
     With `beats`, those that the caller noted last, each of them is moved on unless it is behind that: so whoever was told
     of it knows any copy made earlier by its smaller number, however quiet the streams are. Only who has judged the data
     may do it: the beat of an older copy, moved on often enough, would pass for the newest.
     """
-    return whole_of(masters, await asyncio.gather(*(survey_part(master, beats) for master in masters)))
+    parts = await asyncio.gather(*(survey_part(master, beats) for master in masters), return_exceptions=True)
+    found: dict[Master, Survey] = {}
+    away: Unavailable | None = None
+    for master, part in zip(masters, parts, strict=True):
+        if isinstance(part, Survey):
+            found[master] = part
+        elif isinstance(part, Unavailable):
+            away = part
+        else:
+            raise part
+    if away is None:
+        return whole_of(list(found), list(found.values()))
+    if any(master.lead == 0 for master in found):
+        raise PartlyAway(away.description, whole_of(list(found), list(found.values()))) from away
+    raise away
 
 
 async def survey_part(master: Master, beats: Mapping[str, int] | None) -> Survey:
