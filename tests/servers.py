@@ -115,7 +115,7 @@ class RedisCluster:
     """Masters without replicas that share the slots evenly. Who has the port of any finds the others."""
 
     ports: ClassVar[set[int]] = set()
-    """Ports of all masters that were ever made: what listens there is a cluster's."""
+    """Ports of all masters that run: what listens there is a cluster's."""
 
     def __init__(self, folder: Path, masters: int, *options: str) -> None:
         # A master that is away is to be noticed by those that ask it, not by its peers: each story lasts a few seconds.
@@ -123,7 +123,6 @@ class RedisCluster:
         self.masters = [
             RedisServer(folder / f"master-{number}", *own, "--cluster-port", str(free_port()), *options) for number in range(masters)
         ]
-        self.ports.update(master.port for master in self.masters)
 
     @property
     def port(self) -> int:
@@ -134,6 +133,7 @@ class RedisCluster:
         return self.masters[0].url
 
     def start(self) -> RedisCluster:
+        self.ports.update(master.port for master in self.masters)
         for master in self.masters:
             master.start()
         for number, master in enumerate(self.masters):
@@ -164,10 +164,12 @@ class RedisCluster:
     def kill(self) -> None:
         for master in self.masters:
             master.kill()
+        self.ports.difference_update(master.port for master in self.masters)
 
     def stop(self) -> None:
         for master in self.masters:
             master.stop()
+        self.ports.difference_update(master.port for master in self.masters)
 
 
 class TcpProxy:

@@ -17,7 +17,7 @@ from authsvc.live.directory import Directory
 from authsvc.live.forms import Malformed
 from authsvc.live.history import History
 from authsvc.live.mirror import Mirror
-from authsvc.live.survey import Survey
+from authsvc.live.survey import PartlyAway, Survey
 from authsvc.model import CLIENT_ID_PATTERN, Client, DeletedClient, servable
 from authsvc.records.contract import RecordStore
 
@@ -75,9 +75,17 @@ class Reconciler:
     async def keep_marks(self) -> None:
         """Keep how far the streams have come, so that a copy of older data is noticed.
 
-        Every writer does it once a second: if only one did, its death would leave a gap until another took over.
+        Every writer does it once a second: if only one did, its death would leave a gap until another took over. While a
+        master of a cluster is away the others' are kept all the same, and then it is Unavailable.
         """
-        survey = await self._survey(self._history.beats if self._judged else None)
+        try:
+            survey = await self._survey(self._history.beats if self._judged else None)
+        except PartlyAway as error:
+            await self._keep(error.found)
+            raise
+        await self._keep(survey)
+
+    async def _keep(self, survey: Survey) -> None:
         known = survey.version is not None and self._history.knows(survey.version)
         # Of a server that nobody has vouched for nothing is noted: the marks would say that its data was seen before.
         self._judged = known and survey.vouched == survey.run_id

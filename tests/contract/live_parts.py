@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from authsvc.credentials import TokenKeys, secret_digest
 from authsvc.errors import Unavailable
@@ -66,6 +68,20 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = DEADLI
     while not condition():
         assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
         await asyncio.sleep(0.002)
+
+
+async def succeeds(work: Callable[[], Awaitable[Any]], what: str) -> Any:
+    """Again and again, as the service's loops do it, until the store can answer and the answer is something."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            found = await work()
+        except (Unavailable, RedisError):
+            found = False
+        if found is None or found:
+            return found
+        assert time.monotonic() < deadline, what
+        await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

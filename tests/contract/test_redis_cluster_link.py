@@ -11,14 +11,14 @@ import pytest
 from authsvc.errors import Unavailable
 from authsvc.live.cluster import Cluster
 from authsvc.live.connection import Call
-from authsvc.live.keys import SHARD_OF_SLOT, TOKEN_PREFIXES, VERSIONS
+from authsvc.live.keys import TOKEN_PREFIXES, VERSIONS
 from authsvc.live.masters import apart, joined, owners_in
 from authsvc.live.pipeline import Address
 from authsvc.live.scripts import Script, pack
+from contract.cluster_moves import SLOT_OF, give
 from contract.live_parts import answer, is_up, kept_connected, redis_client, until
 from servers import SLOTS, RedisCluster, RedisServer
 
-SLOT_OF = {shard: slot for slot, shard in SHARD_OF_SLOT.items()}
 COUNT = Script("return redis.call('INCR', KEYS[1])")
 PLACE = 3
 """A shard of the first master, not its lead."""
@@ -42,15 +42,6 @@ def play(cluster: RedisCluster, story: Story) -> None:
             await story(link)
 
     asyncio.run(told())
-
-
-def give(cluster: RedisCluster, shard: int, master: RedisServer) -> None:
-    """Let another master have the slot of a shard that holds nothing yet."""
-    with cluster.ask(master) as client:
-        node = client.execute_command("CLUSTER MYID")
-    for each in sorted(cluster.masters, key=lambda each: each is not master):
-        with cluster.ask(each) as client:
-            client.execute_command("CLUSTER SETSLOT", SLOT_OF[shard], "NODE", node)
 
 
 def test_what_moved_is_done_once_by_the_master_that_has_it_now(cluster: RedisCluster) -> None:

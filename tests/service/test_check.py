@@ -19,7 +19,7 @@ import redis
 
 from authsvc.admission import backlog_limit
 from authsvc.live.keys import BEAT, POISON, STREAMS, VOUCHED
-from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, service_environ
+from servers import TOKEN_KEY, RedisCluster, RedisServer, ServiceProcess, free_port, running, service_environ
 from service.command_line import CommandLine
 
 PARTS = ["keys", "records", "address", "redis", "persistence", "disk", "memory", "clock", "mirror", "backlog"]
@@ -166,6 +166,26 @@ def test_a_redis_that_is_not_there(deployment: Deployment) -> None:
     done = deployment.command.run("check", redis_url=f"redis://127.0.0.1:{free_port()}/0")
     assert done.returncode == 1
     assert done.stderr == "Not well: redis.\n"
+
+
+def test_a_cluster_and_a_mode_that_do_not_fit(deployment: Deployment, tmp_path: Path) -> None:
+    assert deployment.finding("redis", redis_mode="cluster") == (
+        "failure",
+        "The server is no node of a Redis Cluster: set AUTH_REDIS_MODE=single. AUTH_REDIS_URL must lead to the shared store.",
+    )
+    cluster = RedisCluster(tmp_path / "cluster", 2)
+    with running(cluster):
+        cluster.start()
+        home, other = cluster.masters
+        state, sentence = deployment.finding("redis", redis_url=home.url)
+        assert (state, "is a node of a Redis Cluster: set AUTH_REDIS_MODE=cluster." in sentence) == ("warning", True), sentence
+        state, sentence = deployment.finding("redis", redis_url=other.url)
+        assert (state, "set AUTH_REDIS_MODE=cluster." in sentence) == ("failure", True), sentence
+        assert deployment.finding("redis", redis_url=home.url, redis_mode="cluster")[0] == "ok"
+        with cluster.ask(other) as client:
+            client.config_set("cluster-require-full-coverage", "yes")
+        state, sentence = deployment.finding("redis", redis_url=home.url, redis_mode="cluster")
+        assert (state, "set `cluster-require-full-coverage no`" in sentence) == ("warning", True), sentence
 
 
 def test_a_wrong_password(deployment: Deployment) -> None:

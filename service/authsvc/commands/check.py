@@ -84,7 +84,7 @@ async def findings_of(settings: Settings) -> AsyncIterator[Finding]:
             return
         for number, server in enumerate(servers, 1):
             master = f"Master {number} of {len(servers)}: " if len(servers) > 1 else ""
-            for part, state, sentence in _server(server):
+            for part, state, sentence in _server(server, settings.redis_mode):
                 yield Finding(part, state, f"{master}{sentence}")
         async for finding in _contents(settings, redis, identity):
             yield finding
@@ -167,16 +167,20 @@ async def _over_budget(store: RecordStore) -> str:
     return ""
 
 
-def _server(server: Server) -> list[Finding]:
+def _server(server: Server, mode: str) -> list[Finding]:
     """What the shared store is, and how it keeps data."""
     major = server.version.partition(".")[0]
     old = server.name == "Redis" and major.isdigit() and int(major) < _OLDEST_REDIS
     answers = f"{server.name} {server.version} answers in {server.answer_seconds * 1000:.1f} ms"
-    findings = [
-        Finding("redis", State.FAILURE, f"{answers}, but Redis {_OLDEST_REDIS} or Valkey is needed: upgrade it.")
-        if old
-        else Finding("redis", State.OK, f"{answers}.")
-    ]
+    if old:
+        findings = [Finding("redis", State.FAILURE, f"{answers}, but Redis {_OLDEST_REDIS} or Valkey is needed: upgrade it.")]
+    elif server.clustered and mode != "cluster":
+        findings = [Finding("redis", State.WARNING, f"{answers}, but is a node of a Redis Cluster: set AUTH_REDIS_MODE=cluster.")]
+    elif server.clustered and server.full_coverage:
+        refuses = "but no master does while any is away: set `cluster-require-full-coverage no`"
+        findings = [Finding("redis", State.WARNING, f"{answers}, {refuses}.")]
+    else:
+        findings = [Finding("redis", State.OK, f"{answers}.")]
     findings.append(Finding("persistence", *_persistence(server)))
     findings.append(Finding("disk", *_disk(server)))
     findings.append(Finding("memory", *_memory(server)))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 
 import structlog
 
 from authsvc.errors import Unavailable
-from authsvc.live.connection import Call
+from authsvc.live.connection import Call, refuse
 from authsvc.live.keys import EVERY_SHARD
 from authsvc.live.masters import Master, Node, owners_in
 from authsvc.live.moving import MasterPipeline
@@ -21,6 +21,7 @@ from authsvc.live.scripts import pack
 LOOK_SECONDS = 0.2
 """How often the cluster is asked again while a master is away: until it has chosen another."""
 PAUSE_SECONDS = 0.02
+REARRANGED = "The shared store is being rearranged."
 _SLOTS = pack(b"CLUSTER", b"SLOTS")
 
 log = structlog.get_logger(__name__)
@@ -46,9 +47,11 @@ class Cluster:
         self.shards: list[Pipeline] = [self._nobody] * len(EVERY_SHARD)
         """Which pipeline leads to each shard now; changed in place."""
         self._stale = asyncio.Event()
+        self._informed: MasterPipeline | None = None
+        """The master that said last that something moved: it knows where to."""
         self._moved: list[tuple[int, bytes, Call]] = []
         self._keeper: asyncio.Task[None] | None = None
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._leaving: dict[MasterPipeline, asyncio.Task[None]] = {}
         self._unknown_since: float | None = monotonic()
 
     @property
@@ -75,58 +78,73 @@ class Cluster:
 
     async def connect(self) -> None:
         """Connect to all masters once, for a command that ends when one is out of reach (Unavailable)."""
-        owners = await self._ask_seed()
-        for node, held in owners.items():
-            pipeline = self._pipeline(node, held)
+        for node, held in (await self._ask_seed()).items():
+            pipeline = self._pipelines[node] = self._pipeline(node, held)
             await pipeline.connect()
-            self._lead_to(pipeline, node, held)
+            for shard in held:
+                self.shards[shard] = pipeline
         self._unknown_since = None
 
     async def close(self) -> None:
         """Stop and refuse whoever still waits."""
         keeper, self._keeper = self._keeper, None
-        for task in (keeper, *self._retiring):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        tasks = [task for task in (keeper, *self._leaving.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._refuse_moved()
-        for pipeline in self._pipelines.values():
-            await pipeline.close()
+        # A task that was cancelled before it began has closed nothing.
+        pipelines = [*self._pipelines.values(), *self._leaving]
         self._pipelines.clear()
+        self._leaving.clear()
+        for closed in await asyncio.gather(*(pipeline.close() for pipeline in pipelines), return_exceptions=True):
+            if isinstance(closed, Exception):
+                log.error("a master's connection was not closed", error=repr(closed))
 
     def _redirect(self, shard: int, command: bytes, call: Call) -> None:
         """Keep what another master has by now until the cluster has said which."""
         if self._keeper is None:
-            call.reject(Unavailable("The shared store is being rearranged."))
+            refuse(call, REARRANGED)
         else:
             self._moved.append((shard, command, call))
             self._stale.set()
+            asyncio.get_running_loop().call_later(self._timeout_seconds, refuse, call, "The shared store did not answer in time.")
+
+    def _rearranged(self, pipeline: MasterPipeline) -> None:
+        self._informed = pipeline
+        self._stale.set()
 
     async def _follow(self) -> None:
         troubled = False
         while True:
             self._stale.clear()
+            # What moves while the cluster is asked may be newer than its answer, and waits for the next.
+            before = len(self._moved)
             try:
-                await self._apply(await self._look())
+                await self._apply(await self._look(), before)
                 self._unknown_since = None
-                self._send_moved()
                 troubled = False
-            except (OSError, TimeoutError, Unavailable) as error:
+            except Exception as error:
                 self._unknown_since = self._unknown_since or monotonic()
                 self._refuse_moved()
-                if not troubled:
+                if not isinstance(error, (OSError, TimeoutError, Unavailable)):
+                    log.exception("the cluster cannot be followed")
+                elif not troubled:
                     log.warning("the cluster does not tell who its masters are", error=str(error) or type(error).__name__)
                 troubled = True
             # A cluster that is being rearranged says so to every caller: one look answers many.
             await asyncio.sleep(PAUSE_SECONDS)
-            whole = not troubled and all(pipeline.connected for pipeline in self._pipelines.values())
+            settled = not troubled and not self._moved and all(pipeline.whole for pipeline in self._pipelines.values())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stale.wait(), None if whole else LOOK_SECONDS)
+                await asyncio.wait_for(self._stale.wait(), None if settled else LOOK_SECONDS)
 
     async def _look(self) -> dict[Node, tuple[int, ...]]:
-        """Ask the masters that are there, then the seed; Unavailable if nobody can tell."""
-        for (host, _), pipeline in tuple(self._pipelines.items()):
+        """Ask the masters that are there, then the seed; Unavailable if nobody can tell.
+
+        First whoever said that something moved, last who says that the cluster is down: it may be cut off from the others.
+        """
+        known = sorted(self._pipelines.items(), key=lambda item: (not item[1].whole, item[1] is not self._informed))
+        for (host, _), pipeline in known:
             if pipeline.connected:
                 with contextlib.suppress(Unavailable):
                     return owners_in(await pipeline.call(_SLOTS), host)
@@ -140,55 +158,67 @@ class Cluster:
         finally:
             await pipeline.close()
 
-    async def _apply(self, owners: dict[Node, tuple[int, ...]]) -> None:
-        """Let every shard lead to its master, and masters that have none go when they owe nothing."""
-        new = []
+    async def _apply(self, owners: dict[Node, tuple[int, ...]], moved: int) -> None:
+        """Let every shard lead to its master, send on what `moved` (the first so many), and let masters that have none go."""
+        new = set()
         for node, held in owners.items():
-            pipeline = self._pipelines.get(node)
-            if pipeline is None:
+            if node not in self._pipelines:
                 log.info("a master of the cluster", host=node[0], port=node[1], shards=held)
-                pipeline = self._pipeline(node, held)
-                pipeline.start()
-                new.append(pipeline)
-            self._lead_to(pipeline, node, held)
+                self._pipelines[node] = self._pipeline(node, held)
+                self._pipelines[node].start()
+                new.add(self._pipelines[node])
+            self._pipelines[node].hold(held)
         for node in self._pipelines.keys() - owners.keys():
-            task = asyncio.create_task(self._retire(self._pipelines.pop(node)))
-            self._retiring.add(task)
-            task.add_done_callback(self._retiring.discard)
-        # What moved to a new master waits for it, but not for one that does not answer.
+            pipeline = self._pipelines.pop(node)
+            self._leaving[pipeline] = asyncio.create_task(self._retire(pipeline))
+        masters = {shard: self._pipelines[node] for node, held in owners.items() for shard in held}
         deadline = monotonic() + self._timeout_seconds
-        while not all(pipeline.connected for pipeline in new) and monotonic() < deadline:
+        while True:
+            # A new master is waited for, and meanwhile the one before it says where to; but not for one that does not answer.
+            late = monotonic() >= deadline
+            for shard, pipeline in masters.items():
+                if late or pipeline.connected or pipeline not in new or self.shards[shard] is self._nobody:
+                    self.shards[shard] = pipeline
+            moved = self._send_moved(masters, moved)
+            if late or all(pipeline.connected for pipeline in new):
+                return
             await asyncio.sleep(PAUSE_SECONDS)
 
     def _pipeline(self, node: Node, held: tuple[int, ...]) -> MasterPipeline:
         address = replace(self._seed, host=node[0], port=node[1], database=0)
-        return MasterPipeline(address, self._timeout_seconds, self._admit, self._observe_seconds, held, self._redirect, self._stale.set)
-
-    def _lead_to(self, pipeline: MasterPipeline, node: Node, held: tuple[int, ...]) -> None:
-        self._pipelines[node] = pipeline
-        pipeline.hold(held)
-        for shard in held:
-            self.shards[shard] = pipeline
+        return MasterPipeline(address, self._timeout_seconds, self._admit, self._observe_seconds, held, self._redirect, self._rearranged)
 
     async def _retire(self, pipeline: MasterPipeline) -> None:
-        """Close it when all was answered, or nothing will be."""
-        deadline = monotonic() + 2 * self._timeout_seconds
-        while pipeline.silent_since is not None and monotonic() < deadline:
+        """Close it when nothing leads to it any more and all was answered, or nothing will be."""
+        deadline = monotonic() + 3 * self._timeout_seconds
+        while (pipeline in self.shards or pipeline.silent_since is not None) and monotonic() < deadline:
             await asyncio.sleep(PAUSE_SECONDS)
         await pipeline.close()
+        del self._leaving[pipeline]
 
-    def _send_moved(self) -> None:
-        moved, self._moved = self._moved, []
+    def _send_moved(self, masters: Mapping[int, MasterPipeline], count: int) -> int:
+        """Send on what moved, the first `count`, to masters that are there; returns how many wait for theirs."""
+        moved, self._moved = self._moved[:count], self._moved[count:]
+        waiting = []
         for shard, command, call in moved:
-            pipeline = self.shards[shard]
             # Whoever was told that there is no answer must not find it done after all.
-            if not call.settled and isinstance(pipeline, MasterPipeline):
-                pipeline.send_on(command, call)
+            if call.settled:
+                continue
+            if masters[shard].connected:
+                try:
+                    masters[shard].send_on(command, call)
+                except Exception:
+                    # One caller's continuation failed; the others' commands are still sent.
+                    log.exception("a caller of the pipeline failed")
+            else:
+                waiting.append((shard, command, call))
+        self._moved[:0] = waiting
+        return len(waiting)
 
     def _refuse_moved(self) -> None:
         moved, self._moved = self._moved, []
         for _, _, call in moved:
-            call.reject(Unavailable("The shared store is being rearranged."))
+            refuse(call, REARRANGED)
 
 
 Link = Pipeline | Cluster

@@ -6,6 +6,7 @@ Of redis-py's own cluster client only this much is needed here, without its repe
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,9 @@ from authsvc.live.masters import Node, owners_in
 
 _SHARD_OF = {prefix: shard for shard, prefix in enumerate(TOKEN_PREFIXES)}
 _PREFIX_LENGTH = len(TOKEN_PREFIXES[0])
-_REARRANGED = (exceptions.ConnectionError, exceptions.TimeoutError, MovedError, ClusterDownError, OSError)
+_AWAY = (exceptions.ConnectionError, exceptions.TimeoutError, ClusterDownError, OSError)
+"""What a master is asked last for, when the cluster is asked who its masters are: it may be cut off from the others."""
+_REARRANGED = (*_AWAY, MovedError)
 """What says, or may mean, that another node is the master now."""
 
 Client = Any
@@ -33,13 +36,18 @@ class ClusterClient(redis.asyncio.Redis):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._options = options
-        self._clients: dict[Node, Client] = {}
+        self._clients: OrderedDict[Node, Client] = OrderedDict()
+        """Those who were heard of last come last; those who were away come first."""
         self._held: dict[Node, tuple[int, ...]] | None = None
 
     async def masters(self) -> dict[int, Client]:
         """The client of each master, by its lead; RedisError if nobody tells who they are."""
         if self._held is None:
-            self._held = await self._look()
+            held_now = await self._look()
+            for node in self._clients.keys() - held_now.keys():
+                if (gone := self._clients.pop(node, None)) is not None:
+                    await gone.aclose()
+            self._held = held_now
         return {held[0]: self._client(node) for node, held in self._held.items()}
 
     def forget_masters(self) -> None:
@@ -52,6 +60,12 @@ class ClusterClient(redis.asyncio.Redis):
         assert self._held is not None, "it was just read"
         shard = next((_SHARD_OF[word[:_PREFIX_LENGTH]] for word in map(_as_bytes, words) if word[:_PREFIX_LENGTH] in _SHARD_OF), 0)
         return next(self._client(node) for node, held in self._held.items() if shard in held)
+
+    def heard(self, client: Client, *errors: BaseException) -> None:
+        """Note who answered, a MOVED among the rest, and who was away: the one is asked first who the masters are, the other last."""
+        node = next((node for node, known in self._clients.items() if known is client), None)
+        if node is not None:
+            self._clients.move_to_end(node, last=not any(isinstance(error, _AWAY) for error in errors))
 
     async def execute_command(self, *words: Any, **options: Any) -> Any:
         """As redis-py does; what was moved, and so surely not applied, is sent once more."""
@@ -66,9 +80,21 @@ class ClusterClient(redis.asyncio.Redis):
 
     async def _execute(self, words: Sequence[Any], options: dict[str, Any]) -> Any:
         if words[0] == "SCRIPT LOAD":
-            digests = [await client.execute_command(*words, **options) for client in (await self.masters()).values()]
+            loading = [client.execute_command(*words, **options) for client in (await self.masters()).values()]
+            loaded = await asyncio.gather(*loading, return_exceptions=True)
+            # Whose master is away finds out by the command that comes next; the others need not.
+            digests = [reply for reply in loaded if not isinstance(reply, BaseException)]
+            if not digests:
+                raise next(reply for reply in loaded if isinstance(reply, BaseException))
             return digests[0]
-        return await (await self.master_of(words)).execute_command(*words, **options)
+        client = await self.master_of(words)
+        try:
+            reply = await client.execute_command(*words, **options)
+        except _REARRANGED as error:
+            self.heard(client, error)
+            raise
+        self.heard(client)
+        return reply
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """A batch; with `transaction` its commands are to be of one shard."""
@@ -81,8 +107,8 @@ class ClusterClient(redis.asyncio.Redis):
         await super().aclose(close_connection_pool)
 
     async def _look(self) -> dict[Node, tuple[int, ...]]:
-        """Ask those that are known, then the seed."""
-        for (host, _), client in tuple(self._clients.items()):
+        """Ask those that are known, who was heard of last first, then the seed."""
+        for (host, _), client in reversed(tuple(self._clients.items())):
             try:
                 return owners_in(await client.execute_command("CLUSTER", "SLOTS"), host)
             except (RedisError, OSError, Unavailable):
@@ -119,6 +145,10 @@ class _Batch(Pipeline):
                     replies[place] = reply
         finally:
             await self.reset()  # type: ignore[no-untyped-call]
+        for client, part in sorted(
+            zip(parts, found, strict=True), key=lambda answered: any(isinstance(reply, MovedError) for reply in answered[1])
+        ):
+            self._cluster.heard(client, *(reply for reply in part if isinstance(reply, Exception)))
         errors = [reply for reply in replies if isinstance(reply, Exception)]
         if any(isinstance(error, _REARRANGED) for error in errors):
             self._cluster.forget_masters()

@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
                 self._fail("no answer in time")
                 return
             if isinstance(place, Call):
-                _refuse(place, "The shared store did not answer in time.")
+                refuse(place, "The shared store did not answer in time.")
         self._check = self._loop.call_later(CHECK_SECONDS, self._expire)
 
     def pause_writing(self) -> None:
@@ -266,11 +266,11 @@ class Connection(asyncio.Protocol):
         waiting, self._waiting = self._waiting, deque()
         for place in waiting:
             if isinstance(place, Call):
-                _refuse(place, "The shared store is out of reach.")
+                refuse(place, "The shared store is out of reach.")
         self._on_lost()
 
 
-def _refuse(call: Call, reason: str) -> None:
+def refuse(call: Call, reason: str) -> None:
     """Reject a call among others: if its caller's continuation fails, the others are refused all the same."""
     try:
         call.reject(Unavailable(reason))

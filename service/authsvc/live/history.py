@@ -82,7 +82,8 @@ class History:
         if survey.version is None or not self.knows(survey.version):
             return False
         beats = {name: mark for name, mark in survey.marks.items() if name in BEAT_MARKS}
-        return all(
+        # None at all, when all is on its way to other masters, tells nothing.
+        return bool(beats) and all(
             name in self._marks and _order(mark.last_id)[0] - _order(self._marks[name].last_id)[0] <= WITNESS_MS
             for name, mark in beats.items()
         )

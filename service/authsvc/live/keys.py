@@ -6,7 +6,7 @@ from binascii import crc_hqx
 
 TAGS = (b"u0", b"qp", b"dj", b"wz", b"d2", b"pv", b"uh", b"iy", b"ly", b"h9", b"uv", b"q6", b"9s", b"qn", b"dt", b"ha")
 """Hash tags, the nth with its slot in the middle of the nth sixteenth of a Redis Cluster's 16384 slots: so they spread
-evenly over 2, 3, 4, 6 and 8 masters. Never to be changed: every stored key carries one."""
+evenly over 2, 4, 8 and 16 masters, and as evenly as 16 can over 3 and 6. Never to be changed: every stored key carries one."""
 
 EVERY_SHARD = tuple(range(len(TAGS)))
 SHARD_OF_SLOT = {crc_hqx(tag, 0) % 16384: shard for shard, tag in enumerate(TAGS)}

@@ -179,7 +179,7 @@ class Pipeline:
         commands += [(b"SCRIPT", b"LOAD", script.text) for script in HOT]
 
         def ask(command: bytes, replies: int = 1) -> Call:
-            call = _call(replies)
+            call = new_call(replies)
             connection.send(command, call)
             return call
 
@@ -195,5 +195,6 @@ class Pipeline:
         return Master(ask, EVERY_SHARD, EVERY_SHARD[:1])
 
 
-def _call(replies: int) -> Call:
+def new_call(replies: int) -> Call:
+    """A call of one command, or of several packed together."""
     return Call() if replies == 1 else CallOfSeveral(replies)

@@ -14,11 +14,19 @@ class NoSuchKey(Unavailable):
     """A question about a key that is not there."""
 
 
-class Moved(Unavailable):
+class UnderWay(Unavailable):
+    """The key's slot is on its way to another master of the cluster; nothing was done."""
+
+
+class Moved(UnderWay):
     """Another master of the cluster has the key; nothing was done."""
 
 
-_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "TRYAGAIN", "ASK", "BUSY", "NOREPLICAS")
+class Followed(hiredis.ReplyError):
+    """A MOVED that was heard by a connection that follows the cluster: to any other it is an error of the settings."""
+
+
+_PASSING = ("LOADING", "READONLY", "MASTERDOWN", "MISCONF", "CLUSTERDOWN", "BUSY", "NOREPLICAS")
 """What a server says that will be able to answer later."""
 
 
@@ -29,7 +37,9 @@ def translate(error: hiredis.ReplyError) -> Unavailable:
     word = str(error).partition(" ")[0]
     if word == "OOM":
         return Unavailable("The shared store is full.")
-    if word == "MOVED":
+    if word in ("ASK", "TRYAGAIN"):
+        return UnderWay("The shared store is being rearranged.")
+    if isinstance(error, Followed):
         return Moved("The shared store is being rearranged.")
     if word not in _PASSING:
         log.error("redis refused a command", error=str(error))

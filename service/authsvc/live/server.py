@@ -7,13 +7,14 @@ from collections.abc import Awaitable
 from statistics import median
 from typing import NamedTuple
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MovedError, RedisError, ResponseError
 
 from authsvc.errors import Unavailable
 from authsvc.live.connect import RedisClient, masters_of
 from authsvc.live.keys import TOKEN_PREFIXES
 
 SYNC_SAMPLES = 25
+_CONFIGURED = ("appendonly", "appendfsync", "maxmemory-policy", "cluster-require-full-coverage")
 PROBES = tuple(tag + b"probe" for tag in TOKEN_PREFIXES)
 """Written and deleted again, under its lead, to time a server's disk. Never the beat: moved on by someone who has not judged
 the data, it hides an older copy."""
@@ -24,7 +25,8 @@ class Server(NamedTuple):
 
     `append_only`, `sync_policy` and `eviction_policy` are `` where the server does not let us ask. `write_seconds` is the
     median of a synced write less that of a read: the time of the disk; `write_refused` is what the server said instead, or ``.
-    `clock_ahead_seconds` is its clock less ours.
+    `clock_ahead_seconds` is its clock less ours. `clustered` says whether it is a node of a Redis Cluster, and
+    `full_coverage` whether that answers nothing while any of its masters is away.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Server(NamedTuple):
     write_seconds: float
     write_refused: str
     clock_ahead_seconds: float
+    clustered: bool
+    full_coverage: bool
 
 
 async def inspect_servers(redis: RedisClient) -> list[Server]:
@@ -46,6 +50,8 @@ async def inspect_servers(redis: RedisClient) -> list[Server]:
     try:
         masters = await masters_of(redis)
     except (RedisError, OSError) as error:
+        if "cluster support disabled" in str(error):
+            raise Unavailable("The server is no node of a Redis Cluster: set AUTH_REDIS_MODE=single.") from error
         raise Unavailable(_sentence(f"Redis does not tell who its masters are: {str(error) or type(error).__name__}")) from error
     return [await inspect_server(masters[lead], lead) for lead in sorted(masters)]
 
@@ -57,12 +63,14 @@ async def inspect_server(redis: RedisClient, lead: int = 0) -> Server:
     """
     try:
         facts = await redis.info()
-        configured = {name: await _configured(redis, name) for name in ("appendonly", "appendfsync", "maxmemory-policy")}
+        configured = {name: await _configured(redis, name) for name in _CONFIGURED}
         read_seconds = median([await _timed(redis.get(PROBES[lead])) for _ in range(SYNC_SAMPLES)])
         written_seconds, write_refused = await _timed_writes(redis, PROBES[lead])
         asked = time.time()
         seconds, microseconds = await redis.time()
         clock_ahead = seconds + microseconds / 1e6 - (asked + time.time()) / 2
+    except MovedError as error:
+        raise Unavailable("Another master of the Redis Cluster has what was asked for: set AUTH_REDIS_MODE=cluster.") from error
     except (RedisError, OSError, TimeoutError) as error:
         raise Unavailable(_sentence(f"Redis is out of reach: {str(error) or type(error).__name__}")) from error
     valkey = facts.get("valkey_version")
@@ -79,6 +87,8 @@ async def inspect_server(redis: RedisClient, lead: int = 0) -> Server:
         write_seconds=max(0.0, written_seconds - read_seconds),
         write_refused=write_refused,
         clock_ahead_seconds=clock_ahead,
+        clustered=bool(facts.get("cluster_enabled")),
+        full_coverage=configured["cluster-require-full-coverage"] == "yes",
     )
 
 

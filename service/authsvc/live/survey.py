@@ -10,7 +10,7 @@ from authsvc.errors import Unavailable
 from authsvc.live.forms import Malformed
 from authsvc.live.keys import BEATS, POISON, STREAMS, VERSIONS, VOUCHES
 from authsvc.live.masters import Master, joined
-from authsvc.live.refusals import NoSuchKey
+from authsvc.live.refusals import NoSuchKey, UnderWay
 from authsvc.live.scripts import BEAT_ON, pack
 from authsvc.model import StreamMark, Version
 
@@ -26,10 +26,11 @@ class Survey(NamedTuple):
     """What one look showed.
 
     `run_id` names the server's process (over a cluster: each master's), and `vouched` the last one that a writer compared with
-    the record store. `version` is home's. `marks` says how far each stream, and the beat, had come. `token_keys` counts what
-    ends by itself: tokens and tombstones. `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit,
-    else its machine's memory. `evicted_keys` were dropped since the server started, `replicas` follow it (over a cluster: the
-    master that has the fewest), and `time_seconds` is its clock (home's).
+    the record store. `version` is home's. `marks` says how far each stream, and the beat, had come; what is just moving
+    to another master is not among them, nor counted. `token_keys` counts what ends by itself: tokens and tombstones.
+    `memory_bytes` is in use, of `memory_limit_bytes` at most: the server's own limit, else its machine's memory.
+    `evicted_keys` were dropped since the server started, `replicas` follow it (over a cluster: the master that has the
+    fewest), and `time_seconds` is its clock (home's).
     """
 
     run_id: str
@@ -47,14 +48,36 @@ class Survey(NamedTuple):
     time_seconds: float
 
 
+class PartlyAway(Unavailable):
+    """Some masters of a cluster cannot be looked at; `found` is what the others showed, home among them."""
+
+    def __init__(self, description: str, found: Survey) -> None:
+        super().__init__(description)
+        self.found = found
+
+
 async def take_survey(masters: Sequence[Master], *, beats: Mapping[str, int] | None = None) -> Survey:
-    """Look once; Unavailable if any part of it cannot be had, Malformed if a version is none.
+    """Look once; Unavailable if any part of it cannot be had (PartlyAway if home's was), Malformed if a version is none.
 
     With `beats`, those that the caller noted last, each of them is moved on unless it is behind that: so whoever was told
     of it knows any copy made earlier by its smaller number, however quiet the streams are. Only who has judged the data
     may do it: the beat of an older copy, moved on often enough, would pass for the newest.
     """
-    return whole_of(masters, await asyncio.gather(*(survey_part(master, beats) for master in masters)))
+    parts = await asyncio.gather(*(survey_part(master, beats) for master in masters), return_exceptions=True)
+    found: dict[Master, Survey] = {}
+    away: Unavailable | None = None
+    for master, part in zip(masters, parts, strict=True):
+        if isinstance(part, Survey):
+            found[master] = part
+        elif isinstance(part, Unavailable):
+            away = part
+        else:
+            raise part
+    if away is None:
+        return whole_of(list(found), list(found.values()))
+    if any(master.lead == 0 for master in found):
+        raise PartlyAway(away.description, whole_of(list(found), list(found.values()))) from away
+    raise away
 
 
 async def survey_part(master: Master, beats: Mapping[str, int] | None) -> Survey:
@@ -97,14 +120,20 @@ def whole_of(masters: Sequence[Master], parts: Sequence[Survey]) -> Survey:
 
 def _understood(replies: list[Any], master: Master) -> Survey:
     info, version, vouched, now, *others = replies
-    beats, others = others[: len(master.beats)], others[len(master.beats) :]
-    poison, streams = others[: len(master.shards)], [_stream(reply) for reply in others[len(master.shards) :]]
-    for reply in (info, version, vouched, now, *beats, *poison):
+    beats = dict(zip(master.beats, others, strict=False))
+    poison = dict(zip(master.shards, others[len(beats) :], strict=False))
+    infos = dict(zip(master.shards, others[len(beats) + len(poison) :], strict=True))
+    # What moves with a beat of its own is left out until it has moved: the others' beats went on, and must be noted.
+    for shard in master.beats:
+        if any(isinstance(part[shard], UnderWay) for part in (beats, poison, infos)):
+            del beats[shard], poison[shard], infos[shard]
+    for reply in (info, version, vouched, now, *beats.values(), *poison.values()):
         if isinstance(reply, Unavailable):
             raise reply
+    streams = {shard: _stream(reply) for shard, reply in infos.items()}
     fields = dict(line.split(":", 1) for line in info.decode("utf-8", "replace").splitlines() if ":" in line)
     now_ms = int(now[0]) * 1000 + int(now[1]) // 1000
-    oldest_ms = min((first for *_, first in streams if first is not None), default=now_ms)
+    oldest_ms = min((first for *_, first in streams.values() if first is not None), default=now_ms)
     try:
         found = None if version is None else Version.parse(version)
     except ValueError as error:
@@ -114,12 +143,12 @@ def _understood(replies: list[Any], master: Master) -> Survey:
         vouched=(vouched or b"").decode("ascii", "replace"),
         version=found,
         marks={
-            **{BEAT_MARKS[shard]: _beat(beat) for shard, beat in zip(master.beats, beats, strict=True)},
-            **{STREAMS[shard].decode("ascii"): mark for shard, (mark, _, _) in zip(master.shards, streams, strict=True)},
+            **{BEAT_MARKS[shard]: _beat(beat) for shard, beat in beats.items()},
+            **{STREAMS[shard].decode("ascii"): mark for shard, (mark, _, _) in streams.items()},
         },
-        backlog_entries=sum(length for _, length, _ in streams),
+        backlog_entries=sum(length for _, length, _ in streams.values()),
         backlog_age_seconds=max(0, now_ms - oldest_ms) / 1000,
-        poison_entries=sum(poison),
+        poison_entries=sum(poison.values()),
         token_keys=sum(_expiring(value) for name, value in fields.items() if name.startswith("db")),
         memory_bytes=int(fields["used_memory"]),
         memory_limit_bytes=int(fields["maxmemory"]) or int(fields["total_system_memory"]),
