@@ -78,10 +78,14 @@ class Reconciler:
         Every writer does it once a second: if only one did, its death would leave a gap until another took over. While a
         master of a cluster is away the others' are kept all the same, and then it is Unavailable.
         """
+        beats = self._history.beats if self._judged else None
+        # What a look that fails has moved on is not noted: the next one moves nothing on.
+        self._judged = False
         try:
-            survey = await self._survey(self._history.beats if self._judged else None)
+            survey = await self._survey(beats)
         except PartlyAway as error:
             await self._keep(error.found)
+            self._judged = False
             raise
         await self._keep(survey)
 

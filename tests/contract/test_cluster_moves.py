@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from redis.exceptions import MovedError
 
+from authsvc.errors import Unavailable
 from authsvc.live.cluster import Cluster
 from authsvc.live.directory import Directory
 from authsvc.live.history import History
-from authsvc.live.keys import BEATS, POISON, STREAMS, TOKEN_PREFIXES, VOUCHES
+from authsvc.live.keys import BEATS, POISON, STREAMS, TOKEN_PREFIXES, VERSIONS, VOUCHES
 from authsvc.live.mirror import Mirror
 from authsvc.live.pipeline import Address
 from authsvc.live.refusals import Moved
@@ -106,6 +107,31 @@ def test_a_shard_half_moved_stops_no_survey_of_the_others(cluster: RedisCluster,
             await succeeds(lambda: history.watch(link.masters), "all are looked at")
             survey = await history.watch(link.masters)
             assert len(survey.marks) == 2 * 16
+            await succeeds(reconciler.run_once, "the mirror pass goes on")
+            assert reconciler.rebuilds == 1
+
+    asyncio.run(main())
+
+
+def test_a_lead_half_moved_stops_the_beats_that_nobody_can_note(cluster: RedisCluster, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with writer(cluster, tmp_path) as (reconciler, link, redis, _):
+            history = History()
+            for _look in range(2):
+                await history.watch(link.masters)
+                await reconciler.keep_marks()
+            begin(cluster, LEAD, cluster.masters[1], cluster.masters[0])
+            with cluster.ask(cluster.masters[1]) as client:
+                client.execute_command("MIGRATE", "127.0.0.1", cluster.masters[0].port, VERSIONS[LEAD], 0, 5_000)
+            beat = int((await redis.get(BEATS[LEAD + 1])).split(b"-")[1])
+            for _look in range(5):
+                with pytest.raises(Unavailable):
+                    await history.watch(link.masters)
+                with pytest.raises(Unavailable):
+                    await reconciler.keep_marks()
+            assert int((await redis.get(BEATS[LEAD + 1])).split(b"-")[1]) <= beat + 2, "one each, before they knew"
+            finish(cluster, LEAD, cluster.masters[1], cluster.masters[0])
+            await succeeds(reconciler.keep_marks, "the marks are kept")
             await succeeds(reconciler.run_once, "the mirror pass goes on")
             assert reconciler.rebuilds == 1
 

@@ -38,6 +38,8 @@ class History:
         self._number = 0
         self._nonce = ""
         self._marks: Mapping[str, StreamMark] = {}
+        self._unseen: set[int] = set()
+        """Leads of masters whose last look failed: no beat of theirs is moved on, for it could not be noted."""
 
     @property
     def number(self) -> int:
@@ -120,7 +122,10 @@ class History:
         return whole_of((home, *others), [part for part in parts if isinstance(part, Survey)])
 
     async def _watch_part(self, master: Master, beats: Mapping[str, int] | None) -> Survey:
-        survey = await _survey(master, beats)
+        seen_before = master.lead not in self._unseen
+        self._unseen.add(master.lead)
+        survey = await _survey(master, beats if seen_before else None)
+        self._unseen.discard(master.lead)
         if not await self._drop_if_ran_back(survey, master):
             self.note(survey)
         return survey
