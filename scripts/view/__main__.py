@@ -42,8 +42,8 @@ def top(
 
     Where the output is no terminal it is as with --once.
     """
-    # A closed terminal or a SIGTERM must give the cursor back, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A closed terminal or a SIGTERM must give the cursor back, too; and Ctrl-C ends it even where the shell that started it ignores that.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         with _place(namespace, release, run_dir) as look:
