@@ -38,8 +38,7 @@ def measure(entries: int, folder: Path, console: Console) -> dict[str, object]:
         console.print(f"Starting Redis, the service and {store} ...")
         command("migrate")
         with writer(made):
-            secret = json.loads(command("client", "add", "bench", "--scope", "read", "--scope", "write", "--json"))["client_secret"]
-        made.secret = secret
+            made.secret = new_client()
         made.start_service()
         with redis.Redis(port=made.redis_port) as client:
             _fill(client, entries, console)
@@ -82,6 +81,11 @@ def writer(made: Bed) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
+
+
+def new_client() -> str:
+    """Add the bench's client and return its secret."""
+    return str(json.loads(command("client", "add", "bench", "--scope", "read", "--scope", "write", "--json"))["client_secret"])
 
 
 def command(*words: str) -> str:

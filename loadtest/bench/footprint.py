@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench.backlog import choose_store, command, waiting, writer
+from bench.backlog import choose_store, command, new_client, waiting, writer
 from bench.balanced import TOKENS, Stack, stack
 from bench.bed import Bed, bed
 from bench.constant import ask_at
@@ -42,7 +41,7 @@ def measure(folder: Path, console: Console) -> dict[str, object]:
         console.print("Starting Redis, the writer, an instance and nginx ...")
         command("migrate")
         with writer(made), redis.Redis(port=made.redis_port) as client:
-            made.secret = _secret()
+            made.secret = new_client()
             balanced = stack(made, folder / "one", 1, _count_bytes)
             log = balanced.layout.nginx_dir / "bytes.log"
             idle = _idle(client)
@@ -51,10 +50,6 @@ def measure(folder: Path, console: Console) -> dict[str, object]:
     found: dict[str, object] = {"command": shlex.join(("scripts/bench", *sys.argv[1:])), "rows": rows, "disk": _disk(folder)}
     _print(found, console)
     return found
-
-
-def _secret() -> str:
-    return str(json.loads(command("client", "add", "bench", "--scope", "read", "--scope", "write", "--json"))["client_secret"])
 
 
 def _count_bytes(folder: Path) -> None:

@@ -167,8 +167,8 @@ def read_run(file: Path) -> Run:
     return read_kept(Run, file, "is no result of a run")
 
 
-def write_run(run: Run, file: Path) -> None:
-    """Write it whole or not at all."""
+def write_kept(kept: BaseModel, file: Path) -> None:
+    """Write a model whole or not at all."""
     beside = file.with_name(file.name + ".new")
-    beside.write_text(run.model_dump_json() + "\n", encoding="utf-8")
+    beside.write_text(kept.model_dump_json() + "\n", encoding="utf-8")
     beside.replace(file)

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from outcome.plan import EndpointName
-from outcome.run import RunError, read_kept
+from outcome.run import RunError, read_kept, write_kept
 from scaling.plan import Key, ScalePlan
 
 
@@ -128,6 +128,4 @@ def read_record(file: Path) -> Record:
 def write_record(record: Record, file: Path) -> None:
     """Whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(file.name + ".new")
-    beside.write_text(record.model_dump_json() + "\n", encoding="utf-8")
-    beside.replace(file)
+    write_kept(record, file)

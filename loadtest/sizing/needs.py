@@ -128,11 +128,15 @@ class Needs:
         return float(getattr(self.footprint.of(endpoint), wire))
 
     @property
+    def appending(self) -> list[tuple[float, float]]:
+        """What makes Redis append to its file: so many a second, of so many bytes."""
+        rates = {"token": self.demand.token, "ott": self.demand.ott, USE: self.demand.ott, "revoke": self.demand.revoke}
+        return [(rate, self.footprint.of(name).appended) for name, rate in rates.items()]
+
+    @property
     def appended_mb(self) -> float:
         """A second, to the file of Redis."""
-        by_event = {name: self.footprint.of(name).appended for name in ("token", "ott", "revoke", USE)}
-        rates = {"token": self.demand.token, "ott": self.demand.ott, "revoke": self.demand.revoke, USE: self.demand.ott}
-        return sum(rates[name] * size for name, size in by_event.items()) / 1e6
+        return sum(rate * size for rate, size in self.appending) / 1e6
 
     @property
     def disk_mb_per_second(self) -> float:

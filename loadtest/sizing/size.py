@@ -95,12 +95,7 @@ def _redis(needs: Needs) -> Iterator[Line]:
 
 def _disk(needs: Needs) -> Iterator[Line]:
     yield Line("disk: volume of redis", f"{needs.volume_gib:,} GiB", "3 x maxmemory: file, rewrite, room", "10 GB")
-    rows = {name: needs.footprint.of(name).appended for name in ("token", "ott", "use", "revoke")}
-    appended = " + ".join(
-        f"{rate:,.0f} x {rows[name]:.0f}"
-        for name, rate in zip(rows, (needs.demand.token, needs.demand.ott, needs.demand.ott, needs.demand.revoke), strict=True)
-        if rate
-    )
+    appended = " + ".join(f"{rate:,.0f} x {size:.0f}" for rate, size in needs.appending if rate)
     room = f"of {needs.disk_mb_per_second:,.0f} MB/s"
     yield Line("disk: appended by redis", f"{needs.appended_mb:,.1f} MB/s", f"({appended or '0'}) bytes, {room}")
     tail = f"2 x {needs.sync_ms:.1f}: a sync under way, and its own"

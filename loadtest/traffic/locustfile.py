@@ -19,7 +19,7 @@ from locust import LoadTestShape, events, runners
 
 from outcome.files import files_of
 from outcome.plan import level
-from outcome.run import Component, Generator, Run, RunError, write_run
+from outcome.run import Component, Generator, Run, RunError, write_kept
 from outcome.thresholds import Thresholds, judge, read_thresholds
 from traffic.cluster import ClusterObserver, Keeper, connect
 from traffic.observer import Observer
@@ -152,7 +152,7 @@ class Leader:
         held = all(each.held for each in judge(run, thresholds))
         self._environment.process_exit_code = 0 if held else THRESHOLDS_MISSED
         try:
-            write_run(run, SETTINGS.result)
+            write_kept(run, SETTINGS.result)
             if self._keeper is not None:
                 self._keeper.keep(files_of(run, thresholds), state=run.end, held="yes" if held else "no")
         except (RunError, OSError) as error:

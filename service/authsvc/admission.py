@@ -128,9 +128,11 @@ class Admission:
         if self._unread:
             self._read_on()
 
-    def see_backlog(self, entries: int, memory_limit_bytes: int) -> None:
-        """Note how many entries wait to be written, and how much memory Redis has for everything."""
-        self._backlog_full = entries >= backlog_limit(self._backlog_limit, memory_limit_bytes)
+    def see_backlog(self, entries: int, memory_limit_bytes: int) -> int:
+        """Note how many entries wait to be written, and how much memory Redis has for everything; returns the limit that follows."""
+        limit = backlog_limit(self._backlog_limit, memory_limit_bytes)
+        self._backlog_full = entries >= limit
+        return limit
 
     def check_backlog(self) -> None:
         """SlowDown while so many entries wait to be written that no more tokens should be made."""

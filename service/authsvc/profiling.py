@@ -11,14 +11,17 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
+from collections.abc import Mapping
 from types import FrameType
+from typing import Literal, get_args
 
 import structlog
 from pydantic import SecretStr
 
 from authsvc.errors import NotFound, SlowDown
 
-KINDS = ("cpu", "memory")
+Kind = Literal["cpu", "memory"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SAMPLE_SECONDS = 0.005
 MOST_SECONDS = 60
 DEPTH = 8
@@ -49,11 +52,25 @@ class Profiling:
             stacks = allocations(seconds, self._ended) if kind == "memory" else cpu(seconds, thread_id, self._ended)
         finally:
             self._busy.release()
-        return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()) if amount)
+        return written(stacks)
 
     def end(self) -> None:
         """The process stops: what is being taken is over now, or it would hold the process up."""
         self._ended.set()
+
+
+def written(stacks: Mapping[str, int]) -> str:
+    """Collapsed stacks as text."""
+    return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()) if amount)
+
+
+def read(text: str) -> Counter[str]:
+    """What was written; ValueError for any other text."""
+    stacks: Counter[str] = Counter()
+    for line in text.splitlines():
+        stack, _, amount = line.rpartition(" ")
+        stacks[stack] += int(amount)
+    return stacks
 
 
 def cpu(seconds: float, thread_id: int, ended: threading.Event) -> dict[str, int]:

@@ -21,6 +21,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+    """Two masters that hold nothing."""
+    cluster = RedisCluster(tmp_path / "cluster", 2).start()
+    yield cluster
+    cluster.kill()
+
+
+@pytest.fixture
 def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer | RedisCluster]:
     """A Redis of the test's own, persistent as in production."""
     masters = OVER[getattr(request, "param", "single")]

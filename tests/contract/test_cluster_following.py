@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,6 @@ class Gate:
     async def admit(self, master: Master) -> None:
         self.reached = not self.open.is_set()
         await self.open.wait()
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    """Two masters that hold nothing."""
-    cluster = RedisCluster(tmp_path / "cluster", 2).start()
-    yield cluster
-    cluster.kill()
 
 
 @asynccontextmanager

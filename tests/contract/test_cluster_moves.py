@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,6 @@ from servers import RedisCluster
 LEAD = 8
 """The second master's first shard."""
 PLACE = 3
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
-    """Two masters."""
-    cluster = RedisCluster(tmp_path / "cluster", 2).start()
-    yield cluster
-    cluster.kill()
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -24,14 +24,6 @@ PLACE = 3
 """A shard of the first master, not its lead."""
 KEY = TOKEN_PREFIXES[PLACE] + b"count"
 Story = Callable[[Cluster], Awaitable[None]]
-
-
-@pytest.fixture
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    """Two masters that hold nothing."""
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"), 2).start()
-    yield cluster
-    cluster.kill()
 
 
 def play(cluster: RedisCluster, story: Story) -> None:

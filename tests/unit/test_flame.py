@@ -6,6 +6,7 @@ from collections import Counter
 from xml.etree import ElementTree
 
 from authsvc.commands import flame
+from authsvc.profiling import read
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -40,4 +41,4 @@ def test_names_are_text() -> None:
 
 
 def test_amounts_of_one_stack_are_added_up() -> None:
-    assert flame.read("a;b 1\na;b 2\nwith a space 3\n") == {"a;b": 3, "with a space": 3}
+    assert read("a;b 1\na;b 2\nwith a space 3\n") == {"a;b": 3, "with a space": 3}

@@ -22,15 +22,6 @@ class Box:
     above: dict[str, Box] = field(default_factory=dict)
 
 
-def read(text: str) -> Counter[str]:
-    """Amounts by stack, from collapsed stacks."""
-    stacks: Counter[str] = Counter()
-    for line in text.splitlines():
-        stack, _, amount = line.rpartition(" ")
-        stacks[stack] += int(amount)
-    return stacks
-
-
 def draw(stacks: Counter[str], title: str, unit: str) -> str:
     """The picture, the outermost frame at the bottom; widths are amounts, in this unit."""
     root = Box(stacks.total())

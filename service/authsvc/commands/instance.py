@@ -8,7 +8,7 @@ from time import monotonic
 
 import structlog
 
-from authsvc.admission import Admission, backlog_limit
+from authsvc.admission import Admission
 from authsvc.credentials import TokenKeys
 from authsvc.errors import Unavailable
 from authsvc.http.app import create_pages
@@ -115,11 +115,11 @@ class Instance:
 
     def _show(self, survey: Survey) -> None:
         self._backlog_seen = monotonic(), survey.backlog_age_seconds
-        self.admission.see_backlog(survey.backlog_entries, survey.memory_limit_bytes)
+        limit = self.admission.see_backlog(survey.backlog_entries, survey.memory_limit_bytes)
         self._metrics.token_keys.set(survey.token_keys)
         self._metrics.backlog_entries.set(survey.backlog_entries)
         self._metrics.backlog_age_seconds.set(survey.backlog_age_seconds)
-        self._metrics.backlog_limit_entries.set(backlog_limit(self._settings.backlog_limit, survey.memory_limit_bytes))
+        self._metrics.backlog_limit_entries.set(limit)
         self._metrics.vitals.show(survey)
         self._metrics.vitals.certificate_expiry.set(self._pipeline.certificate_expiry or 0)
 

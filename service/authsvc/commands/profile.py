@@ -6,7 +6,7 @@ from collections import Counter
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
@@ -15,13 +15,12 @@ from rich.console import Console
 
 from authsvc.commands import flame
 from authsvc.errors import OperatorError
-from authsvc.profiling import MOST_SECONDS
+from authsvc.profiling import MOST_SECONDS, Kind, read, written
 from authsvc.settings import read_settings
 
 GRACE_SECONDS = 30
-UNITS = {"cpu": "us of CPU", "memory": "bytes"}
+UNITS: dict[Kind, str] = {"cpu": "us of CPU", "memory": "bytes"}
 SHOWN = 12
-Kind = Literal["cpu", "memory"]
 
 
 def profile(
@@ -54,9 +53,9 @@ def profile(
         _list(stacks, UNITS[kind])
         return
     if str(output) == "-":
-        typer.echo(_lines(stacks), nl=False)
+        typer.echo(written(stacks), nl=False)
         return
-    text = flame.draw(stacks, f"{address}, {seconds} s", UNITS[kind]) if output.suffix == ".svg" else _lines(stacks)
+    text = flame.draw(stacks, f"{address}, {seconds} s", UNITS[kind]) if output.suffix == ".svg" else written(stacks)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -79,7 +78,7 @@ def _ask(address: str, query: str, secret: str, seconds: int) -> Counter[str]:
     request = Request(f"{address}/profile?{query}", headers={"Authorization": f"Bearer {secret}"})  # noqa: S310 - http and https only
     try:
         with _opener.open(request, timeout=seconds + GRACE_SECONDS) as answer:
-            return flame.read(answer.read().decode())
+            return read(answer.read().decode())
     except HTTPError as error:
         if error.code == HTTPStatus.NOT_FOUND:
             raise OperatorError(f"{address} gives no profiles: its AUTH_PROFILING_SECRET is another, or not set.") from error
@@ -90,10 +89,6 @@ def _ask(address: str, query: str, secret: str, seconds: int) -> Counter[str]:
         raise OperatorError(f"{address} answers what is no profile: is it a management address?") from error
     except (OSError, HTTPException) as error:
         raise OperatorError(f"{address} cannot be asked: {error}.") from error
-
-
-def _lines(stacks: Counter[str]) -> str:
-    return "".join(f"{stack} {amount}\n" for stack, amount in sorted(stacks.items()))
 
 
 def _list(stacks: Counter[str], unit: str) -> None:
