@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from authsvc.model import Kind
 from bench.bed import Bed, bed
 from bench.constant import Timed, ask_at
-from bench.cpu import CONNECTIONS, Subject, measure_in_turn
+from bench.cpu import CONNECTIONS, Subject, Together, measure_in_turn
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from bench.requests import request, service_tokens
 from localstack.layout import HOST, Balancer, Layout
@@ -32,17 +32,6 @@ SHARE = 0.7
 """Of the best rate, for the constant one."""
 
 
-class Together:
-    """Several processes as one that is measured."""
-
-    def __init__(self, *processes: Process) -> None:
-        self._processes = processes
-
-    def cpu_seconds(self) -> float:
-        """Of all."""
-        return sum(process.cpu_seconds() for process in self._processes)
-
-
 def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
     """Measure one instance, the same through nginx, and four; print the table and return it."""
     with bed(folder) as made:
@@ -54,7 +43,7 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
         tokens = service_tokens(made.redis_port, Kind.ACCESS, TOKENS)
         validates = [request("POST", "/validate", id_number=number, token=token) for number, token in enumerate(tokens)]
         subjects = [
-            Subject(f"{name}, {where}", url, Together(*stack.instances, redis), partial(list, requests), balancer=nginx)
+            Subject(f"{name}, {where}", url, Together(*stack.instances, redis), partial(list, requests), beside=nginx)
             for name, requests in (("validate", validates), ("token", _issues(made)))
             for where, url, stack, nginx in (
                 ("one instance", one.layout.instance_urls[0], one, None),
@@ -124,12 +113,12 @@ def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console
     for number, subject in enumerate(subjects):
         cpu = [sample.cpu_microseconds for sample in subject.samples]
         of_one = subject.over(subjects[number - number % WAYS])
-        nginx = [sample.balancer_microseconds for sample in subject.samples]
+        nginx = [sample.beside_microseconds for sample in subject.samples]
         rate = median(sample.rate for sample in subject.samples)
         row: dict[str, object] = {"what": subject.name, "cpu_microseconds": median(cpu), "cpu_spread": [min(cpu), max(cpu)], "rate": rate}
         row |= {"of_one": median(of_one), "of_one_spread": [min(of_one), max(of_one)]}
         rows.append(row | {"nginx_microseconds": median(nginx), "nginx_spread": [min(nginx), max(nginx)]})
-        passed_on = _cells(nginx, 1) if subject.balancer else ("", "")
+        passed_on = _cells(nginx, 1) if subject.beside else ("", "")
         table.add_row(subject.name, *_cells(cpu, 1), *_cells(of_one, 2), *passed_on, f"{rate:,.0f}")
     console.print(table)
     console.print("CPU µs of a request: of the instances and Redis, over that of one instance alone, and of nginx")

@@ -7,16 +7,15 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import redis
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column, Table
 
 from bench.bed import START_SECONDS, Bed
-from bench.cpu import CONNECTIONS, ENDPOINTS, Endpoint, Sample, Subject, measure
+from bench.cpu import CONNECTIONS, ENDPOINTS, Endpoint, Sample, Subject, Together, measure_in_turn
 from bench.processes import LOAD_CORE, BenchError, Process, free_port
 
 MASTERS = (1, 2, 4)
@@ -65,23 +64,12 @@ class ClusterBed(Bed):
             time.sleep(0.05)
 
 
-@dataclass
-class Row:
-    """One endpoint over one kind of Redis: what the instance used for a request, and what all its masters used."""
+class Row(NamedTuple):
+    """One endpoint over one kind of Redis."""
 
     endpoint: str
     masters: int
-    bed: ClusterBed
     subject: Subject
-    redis_microseconds: list[float] = field(default_factory=list)
-
-    def measure(self, seconds: int, folder: Path) -> None:
-        """One round."""
-        before = sum(master.cpu_seconds() for master in self.bed.redises)
-        sample = measure(self.subject, seconds, folder)
-        used = sum(master.cpu_seconds() for master in self.bed.redises) - before
-        self.subject.samples.append(sample)
-        self.redis_microseconds.append(used / (sample.rate * seconds) * 1e6)
 
 
 def measure_cluster(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
@@ -90,12 +78,7 @@ def measure_cluster(seconds: int, rounds: int, folder: Path, console: Console) -
         console.print("Starting a single Redis, clusters of 1, 2 and 4 masters, and an instance over each ...")
         rows = [row for masters in (0, *MASTERS) for row in stack.enter_context(_over(folder, masters))]
         rows.sort(key=lambda row: ASKED.index(row.endpoint))
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("Measuring", total=rounds * len(rows))
-            for _ in range(rounds):
-                for row in rows:
-                    row.measure(seconds, folder)
-                    progress.advance(task)
+        measure_in_turn([row.subject for row in rows], seconds, rounds, folder, console)
         return _report(rows, console)
 
 
@@ -107,14 +90,14 @@ def _over(folder: Path, masters: int) -> Iterator[list[Row]]:
         service = bed.start_all()
         tokens = bed.tokens(TOKENS)
         endpoints = [endpoint for endpoint in ENDPOINTS if endpoint.name in ASKED]
-        yield [Row(endpoint.name, masters, bed, _subject(bed, service, endpoint, tokens)) for endpoint in endpoints]
+        yield [Row(endpoint.name, masters, _subject(bed, service, endpoint, tokens)) for endpoint in endpoints]
     finally:
         bed.stop()
 
 
-def _subject(bed: Bed, service: Process, endpoint: Endpoint, tokens: list[str]) -> Subject:
+def _subject(bed: ClusterBed, service: Process, endpoint: Endpoint, tokens: list[str]) -> Subject:
     requests = list(dict.fromkeys(endpoint.request(bed.authorization, token) for token in tokens))
-    return Subject(endpoint.name, bed.url, service, lambda: requests)
+    return Subject(endpoint.name, bed.url, service, lambda: requests, beside=Together(*bed.redises))
 
 
 def _is_whole(port: int, masters: int) -> bool:
@@ -134,7 +117,7 @@ def _report(rows: list[Row], console: Console) -> dict[str, object]:
         samples: list[Sample] = row.subject.samples
         cpu = [sample.cpu_microseconds for sample in samples]
         own, over = row.subject.cpu_microseconds(), statistics.median(row.subject.over(single[row.endpoint]))
-        theirs = statistics.median(row.redis_microseconds)
+        theirs = statistics.median(sample.beside_microseconds for sample in samples)
         rate, p99_ms = (statistics.median(getattr(sample, name) for sample in samples) for name in ("rate", "p99_ms"))
         kind = f"{row.masters} masters" if row.masters else "single"
         each = theirs / max(1, row.masters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -62,7 +63,7 @@ class Sample:
     cpu_microseconds: float
     rate: float
     p99_ms: float
-    balancer_microseconds: float = 0.0
+    beside_microseconds: float = 0.0
 
 
 class Measured(Protocol):
@@ -70,6 +71,17 @@ class Measured(Protocol):
 
     def cpu_seconds(self) -> float:
         """CPU used so far."""
+
+
+class Together:
+    """Several processes as one that is measured."""
+
+    def __init__(self, *processes: Process) -> None:
+        self._processes = processes
+
+    def cpu_seconds(self) -> float:
+        """Of all."""
+        return sum(process.cpu_seconds() for process in self._processes)
 
 
 @dataclass
@@ -84,8 +96,10 @@ class Subject:
     """Whether each request is good for one answer."""
     refused: bool = False
     """Whether every request is to be refused."""
-    balancer: Measured | None = None
-    """Who passes the requests on, and is measured by itself."""
+    beside: Measured | None = None
+    """Who has a part in it, and is measured by itself."""
+    meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
+    """What goes on while it is measured."""
     samples: list[Sample] = field(default_factory=list)
 
     def cpu_microseconds(self) -> float:
@@ -101,17 +115,18 @@ def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
     """Load a subject; wrong answers end the bench, for a rate of refusals is no rate."""
     prepared = subject.make_requests()
     file = write(prepared, folder / "requests")
-    measured = [subject.process, *filter(None, [subject.balancer])]
-    before = [each.cpu_seconds() for each in measured]
-    seen = run_wrk(subject.url, file, seconds, CONNECTIONS, once=subject.once, core=LOAD_CORE)
-    used = [each.cpu_seconds() - then for each, then in zip(measured, before, strict=True)]
+    measured = [subject.process, *filter(None, [subject.beside])]
+    with subject.meanwhile():
+        before = [each.cpu_seconds() for each in measured]
+        seen = run_wrk(subject.url, file, seconds, CONNECTIONS, once=subject.once, core=LOAD_CORE)
+        used = [each.cpu_seconds() - then for each, then in zip(measured, before, strict=True)]
     if subject.once and seen.requests >= len(prepared) - CONNECTIONS:
         raise BenchError(f"{subject.name}: {len(prepared)} requests did not last: it is faster than was thought possible.")
     wrong = seen.lost + (seen.requests - seen.refused if subject.refused else seen.refused)
     if wrong or not seen.requests:
         raise BenchError(f"{subject.name}: {wrong} of {seen.requests} answers were wrong.")
-    cpu, *balancer = (each / seen.requests * 1e6 for each in used)
-    return Sample(cpu, seen.requests / seen.seconds, seen.p99_ms, *balancer)
+    cpu, *beside = (each / seen.requests * 1e6 for each in used)
+    return Sample(cpu, seen.requests / seen.seconds, seen.p99_ms, *beside)
 
 
 def measure_in_turn(subjects: list[Subject], seconds: int, rounds: int, folder: Path, console: Console) -> None:

@@ -7,20 +7,20 @@ import statistics
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from bench.bed import Bed, bed
-from bench.cpu import TOKENS, Subject, measure
+from bench.cpu import TOKENS, Subject, measure_in_turn
 from bench.processes import BenchError
 from bench.requests import request
 
 SECRET = "bench-profiling-secret"
-KINDS = ("", "cpu", "memory")
+KINDS = {"no": "", "cpu": "cpu", "memory": "memory"}
 
 
 def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
@@ -30,14 +30,13 @@ def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) 
         console.print("Starting Redis and the service ...")
         service = made.start_all()
         requests = [request("POST", "/validate", token=token) for token in made.tokens(TOKENS)]
-        subjects = [Subject(f"validate, {kind or 'no'} profile", made.url, service, lambda: requests) for kind in KINDS]
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("Measuring", total=rounds * len(KINDS))
-            for _ in range(rounds):
-                for kind, subject in zip(KINDS, subjects, strict=True):
-                    with _being_taken(made, kind, seconds):
-                        subject.samples.append(measure(subject, seconds, folder))
-                    progress.advance(task)
+        subjects = [
+            Subject(
+                f"validate, {kind or 'no'} profile", made.url, service, lambda: requests, meanwhile=partial(_taken, made, kind, seconds)
+            )
+            for kind in KINDS
+        ]
+        measure_in_turn(subjects, seconds, rounds, folder, console)
     table = Table("what", "CPU µs", "requests/s", "of without", "spread", box=None, header_style="bold")
     rows: list[dict[str, object]] = []
     for subject in subjects:
@@ -59,7 +58,7 @@ def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) 
 
 
 @contextmanager
-def _being_taken(made: Bed, kind: str, seconds: int) -> Iterator[None]:
+def _taken(made: Bed, kind: str, seconds: int) -> Iterator[None]:
     """A profile of this kind, from before the block until after it; it outlasts the block by some seconds."""
     if not kind:
         yield
