@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import redis
 
-from authsvc.live.keys import SHARD_OF_SLOT, STREAMS, VERSIONS, shard
+from authsvc.live.keys import STREAMS, VERSIONS, shard
+from contract.cluster_moves import SLOT_OF
 from servers import RedisCluster, RedisServer, ServiceProcess, run_json, running, wait_until
 from service.callers import UNAVAILABLE, Callers, Question, assert_kept, questions_of
 from service.deployment import Deployment, name_of
@@ -25,7 +26,6 @@ OLD_ENOUGH_SECONDS = 2.0
 RACERS = 8
 PATIENCE_SECONDS = 60.0
 """So many processes start and end here that a busy machine takes its time; how soon they are back is tested over one Redis."""
-SLOT_OF = {number: slot for slot, number in SHARD_OF_SLOT.items()}
 
 
 class ClusterDeployment(Deployment):
