@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from authsvc.live.keys import STREAMS, VERSIONS, shard
+from authsvc.live.keys import SHARD_OF_SLOT, STREAMS, VERSIONS, shard
 from contract.cluster_moves import SLOT_OF
 from servers import RedisCluster, RedisServer, ServiceProcess, run_json, running, wait_until
 from service.callers import UNAVAILABLE, Callers, Question, assert_kept, questions_of
