@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ import redis
 from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
+SECRETS = re.compile(rf"(?<![A-Za-z0-9_/-])(?:[ao]t_[A-Za-z0-9_-]{{43}}|[A-Za-z0-9_-]{{43}}|{TOKEN_KEY})(?![A-Za-z0-9_/-])")
+"""What a token or a client secret looks like, and the key of all tests."""
 DEADLINE_SECONDS = 20.0
 SLOTS = 16384
 """Of every Redis Cluster."""
@@ -273,11 +276,20 @@ class ServiceProcess:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE_SECONDS)
+        code = self.process.wait(DEADLINE_SECONDS)
+        assert_tells_no_secret(self.log_file)
+        return code
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(DEADLINE_SECONDS)
+        assert_tells_no_secret(self.log_file)
+
+
+def assert_tells_no_secret(log_file: Path) -> None:
+    """Whatever a test did with a process: its log holds no token, no secret that the service made, and not the key."""
+    found = SECRETS.findall(log_file.read_text(encoding="utf-8", errors="replace"))
+    assert not found, f"{log_file.name} holds what nobody may read: {found[:3]}"
 
 
 def service_environ() -> dict[str, str]:

@@ -19,13 +19,13 @@ from bench.cpu import TOKENS, Subject, measure_in_turn
 from bench.processes import BenchError
 from bench.requests import request
 
-SECRET = "bench-profiling-secret"
+SECRET = "bench-management-secret"
 KINDS = {"no": "", "cpu": "cpu", "memory": "memory"}
 
 
 def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
     """Validates without a profile, and while one of each kind is taken; prints and returns CPU per request and the ratio of rounds."""
-    os.environ["AUTH_PROFILING_SECRET"] = SECRET
+    os.environ["AUTH_MANAGEMENT_SECRET"] = SECRET
     with bed(folder) as made:
         console.print("Starting Redis and the service ...")
         service = made.start_all()

@@ -12,9 +12,11 @@ class Refusal(Exception):
     """The `WWW-Authenticate` scheme of a 401 or 403, if one is due."""
     retry_after_seconds: int | None = None
 
-    def __init__(self, description: str) -> None:
+    def __init__(self, description: str, because: str | None = None) -> None:
         super().__init__(description)
         self.description = description
+        self.because = because or description
+        """The reason for our log; it may say what the caller must not learn."""
 
 
 class InvalidRequest(Refusal):

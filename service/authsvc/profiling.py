@@ -5,7 +5,6 @@ Both are collapsed stacks, one a line: frames from the outermost in, joined by `
 
 from __future__ import annotations
 
-import hmac
 import sys
 import threading
 import time
@@ -16,9 +15,8 @@ from types import FrameType
 from typing import Literal, get_args
 
 import structlog
-from pydantic import SecretStr
 
-from authsvc.errors import NotFound, SlowDown
+from authsvc.errors import SlowDown
 
 Kind = Literal["cpu", "memory"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -31,17 +29,11 @@ log = structlog.get_logger(__name__)
 
 
 class Profiling:
-    """One profile of this process at a time, for who knows the secret; without a secret there is none to be had."""
+    """One profile of this process at a time."""
 
-    def __init__(self, secret: SecretStr | None) -> None:
+    def __init__(self) -> None:
         self._ended = threading.Event()
-        self._secret = None if secret is None else secret.get_secret_value().encode()
         self._busy = threading.Lock()
-
-    def check(self, authorization: bytes | None) -> None:
-        """NotFound unless this is `Bearer` and the secret: whoever does not know it learns of nothing."""
-        if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
-            raise NotFound("There is nothing at this path.")
 
     def take(self, kind: str, seconds: float, thread_id: int) -> str:
         """Watch for so long, or until `end`, and tell; blocks, so it belongs into a thread of its own. SlowDown while another is taken."""

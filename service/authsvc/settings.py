@@ -15,11 +15,12 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from authsvc.errors import OperatorError
 
 PREFIX = "AUTH_"
-SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD", "PROFILING_SECRET")
+SECRETS = ("TOKEN_KEY", "TOKEN_KEY_ACCEPTED", "REDIS_PASSWORD", "ORACLE_WALLET_PASSWORD", "MANAGEMENT_SECRET")
 """Settings that may come from a file named by `AUTH_<NAME>_FILE` instead."""
 PLACEHOLDER_WORDS = ("changeme", "change-me", "change_me", "placeholder", "example", "your-", "your_", "insecure")
 PROFILES = {"balanced": (1000, 5.0), "throughput": (2000, 10.0), "latency": (500, 2.0)}
 """Writer profiles: rows of a batch, and the seconds after which a smaller one is written."""
+LevelName = Literal["debug", "info", "warning", "error"]
 
 
 class Settings(BaseSettings):
@@ -148,16 +149,19 @@ class Settings(BaseSettings):
     retention_days: float = Field(90.0, gt=0, description="Records are kept this long after their token expired.")
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    profiling_secret: SecretStr | None = Field(
+    log_level: LevelName = Field("info", description="Lowest level that is logged.")
+    management_secret: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Who knows it may ask the management port for a profile (`authsvc profile`); by default nobody may.",
+        description="Who knows it may ask the management port for a profile (`authsvc profile`) or for another log level for a while "
+        "(`authsvc log`); by default nobody may.",
     )
     access_log: bool = Field(
         False,
-        description="Log a line for each request to an endpoint; its `client` is who opened the connection, or whom a PROXY header names.",
+        description="Log a line, of level info, for each request that is refused, and for some of the others; at level debug, for all, "
+        "whatever is set here. See docs/observability.md.",
     )
+    access_log_success_share: float = Field(0.01, ge=0, le=1, description="The share of answers that are no refusals in the access log.")
 
     @classmethod
     def settings_customise_sources(

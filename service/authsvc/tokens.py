@@ -187,8 +187,8 @@ class Tokens:
             judged = self._directory.stamp()
             try:
                 client = self._authenticate(presented)
-            except InvalidClient:
-                client = None
+            except InvalidClient as refusal:
+                client, unauthenticated = None, refusal
             call = self._live.ask_version() if name is None or client is None else self._live.end(name, Event.REVOKED, judged, client.id)
             outcome = await call
             if outcome == DONE:
@@ -198,7 +198,7 @@ class Tokens:
                 await self._directory.reach(call.version)
                 continue
             if client is None:
-                raise _unauthenticated()
+                raise unauthenticated
             if name is not None:
                 self._revoked(outcome)
             return
@@ -237,12 +237,14 @@ class Tokens:
     def _alive(self, reply: bytes | None) -> TokenValue:
         """The live value that a read found, by a directory that is new enough for it."""
         value = decode(reply)
+        because = None
         if isinstance(value, TokenValue):
             if self._lives(value):
                 return value
+            because = f"The token has ended: {self.ended_because(value)}."
         elif value is not None:
             raise InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.")
-        raise InvalidToken("The token is unknown or has expired.")
+        raise InvalidToken("The token is unknown or has expired.", because)
 
     def _lives(self, value: TokenValue) -> bool:
         """Whether the directory agrees with a stored token: incarnation, client, epoch."""
@@ -263,7 +265,8 @@ class Tokens:
         digests = () if client is None else client.digests
         matches = credentials.secret_matches(presented.secret, digests)
         if client is None or not matches or not client.enabled:
-            raise _unauthenticated()
+            because = "is unknown" if client is None else "is disabled" if matches else "presents a secret that is not its own"
+            raise InvalidClient("Client authentication failed.", f"The client {because}.")
         return client
 
     def _count(self, reply: bytes | None) -> None:
@@ -283,10 +286,6 @@ class Tokens:
     def _understood(outcome: bytes) -> None:
         if outcome == b"form":
             raise Unavailable("The token is kept in a form that this release cannot read.")
-
-
-def _unauthenticated() -> InvalidClient:
-    return InvalidClient("Client authentication failed.")
 
 
 def _overtaken() -> Unavailable:

@@ -17,7 +17,7 @@ pytestmark = [
 
 VALUES: dict[str, Any] = SMALL_RELEASE | {
     "nginx": {"mode": "stream", "proxyProtocol": True, "replicas": 2, "resources": SMALL, "dnsTtlSeconds": 5},
-    "settings": {"AUTH_ACCESS_LOG": True},
+    "settings": {"AUTH_ACCESS_LOG": True, "AUTH_ACCESS_LOG_SUCCESS_SHARE": 1},
 }
 
 

@@ -40,7 +40,7 @@ from service.one_instance import GRANT, OneInstance, basic, bearer
 from service.wire import Answer
 
 COMMANDS = {
-    "serve", "write", "migrate", "check", "profile", "secrets", "trial",
+    "serve", "write", "migrate", "check", "profile", "log", "secrets", "trial",
     "writer status", "token show", "token revoke", "token search", "token export",
     *(f"client {name}" for name in (
         "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",

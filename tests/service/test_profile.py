@@ -21,13 +21,13 @@ KNOWN = authorization(f"Bearer {SECRET}")
 
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
-    with one_instance(tmp_path_factory.mktemp("profiled"), profiling_secret=SECRET, drain_seconds=0) as found:
+    with one_instance(tmp_path_factory.mktemp("profiled"), management_secret=SECRET, drain_seconds=0) as found:
         yield found
 
 
 @pytest.fixture
 def command(instance: OneInstance, tmp_path: Path) -> Iterator[CommandLine]:
-    settings = {"AUTH_MANAGEMENT_PORT": str(instance.management_port), "AUTH_PROFILING_SECRET": SECRET}
+    settings = {"AUTH_MANAGEMENT_PORT": str(instance.management_port), "AUTH_MANAGEMENT_SECRET": SECRET}
     found = CommandLine(tmp_path, settings)
     yield found
     found.close()
@@ -116,8 +116,8 @@ def test_the_command_lists_and_draws(command: CommandLine, tmp_path: Path) -> No
 
 def test_what_the_command_cannot_have_it_says(command: CommandLine) -> None:
     watch = ("profile", "--seconds", "1")
-    assert "AUTH_PROFILING_SECRET is not set" in command.refused(*watch, without="AUTH_PROFILING_SECRET")
-    assert "gives no profiles" in command.refused(*watch, profiling_secret="another-secret-of-ours")
+    assert "AUTH_MANAGEMENT_SECRET is not set" in command.refused(*watch, without="AUTH_MANAGEMENT_SECRET")
+    assert "knows nothing of this" in command.refused(*watch, management_secret="another-secret-of-ours")
     assert "cannot be asked" in command.refused(*watch, "--url", "http://127.0.0.1:1")
     assert "is no http:// or https:// address" in command.refused(*watch, "--url", "file:///etc/passwd")
 
@@ -152,7 +152,7 @@ def test_the_secret_goes_through_no_proxy(command: CommandLine) -> None:
 
 @pytest.mark.parametrize(("kind", "drain_seconds"), [("cpu", 0), ("memory", 0.2)])
 def test_an_instance_that_is_to_stop_ends_its_profile(tmp_path: Path, kind: str, drain_seconds: float) -> None:
-    with one_instance(tmp_path, profiling_secret=SECRET, drain_seconds=drain_seconds) as found:
+    with one_instance(tmp_path, management_secret=SECRET, drain_seconds=drain_seconds) as found:
         answers: list[Answer] = []
         asking = threading.Thread(target=lambda: answers.append(found.manage("GET", f"/profile?kind={kind}&seconds=60", KNOWN)))
         asking.start()

@@ -25,7 +25,7 @@ SLOW = request("GET", "/health", [("Connection", "keep-alive"), ("Expect", "x")]
 
 @pytest.fixture(scope="module", params=["lane", "asgi"])
 def instance(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OneInstance]:
-    settings = {"proxy_protocol": 1, "access_log": 1, "fast_lane": int(request.param == "lane")}
+    settings = {"proxy_protocol": 1, "access_log": 1, "access_log_success_share": 1, "fast_lane": int(request.param == "lane")}
     with one_instance(tmp_path_factory.mktemp("proxied"), **settings) as running:
         yield running
 

@@ -187,7 +187,7 @@ def test_the_instance_learns_the_callers_address(tmp_path: Path, fleet: list[One
         (tmp_path / name).write_bytes(text)
     secure = free_port()
     at_nginx = f"listen 127.0.0.1:{secure} ssl;\nssl_certificate {tmp_path}/tls.crt;\nssl_certificate_key {tmp_path}/tls.key;"
-    with fleet[0].beside(tmp_path / "told", proxy_protocol=1, access_log=1) as told:
+    with fleet[0].beside(tmp_path / "told", proxy_protocol=1, access_log=1, access_log_success_share=1) as told:
         with stream(tmp_path, told.port, listen=f"proxy_protocol on;\n{at_nginx}") as nginx:
             source = ("127.0.0.5", 0)
             if tls:

@@ -67,8 +67,9 @@ READ_AS = {
     "AUTH_RETENTION_DAYS": ("30", 30.0),
     "AUTH_PURGE_INTERVAL_SECONDS": ("60", 60.0),
     "AUTH_LOG_LEVEL": ("debug", "debug"),
-    "AUTH_PROFILING_SECRET": ("a-secret-of-sixteen", "a-secret-of-sixteen"),
+    "AUTH_MANAGEMENT_SECRET": ("a-secret-of-sixteen", "a-secret-of-sixteen"),
     "AUTH_ACCESS_LOG": ("true", True),
+    "AUTH_ACCESS_LOG_SUCCESS_SHARE": ("0.5", 0.5),
 }
 
 BAD = [
@@ -114,6 +115,8 @@ BAD = [
     ("AUTH_PURGE_INTERVAL_SECONDS", "inf"),
     ("AUTH_LOG_LEVEL", "INFO!"),
     ("AUTH_ACCESS_LOG", "perhaps"),
+    ("AUTH_ACCESS_LOG_SUCCESS_SHARE", "1.1"),
+    ("AUTH_MANAGEMENT_SECRET", "fifteen-letters"),
 ]
 
 
@@ -274,7 +277,7 @@ SECRET_VALUES = {
     "TOKEN_KEY_ACCEPTED": OTHER_KEY,
     "ORACLE_WALLET_PASSWORD": "purse",
     "REDIS_PASSWORD": "open sesame",
-    "PROFILING_SECRET": "a-secret-of-sixteen",
+    "MANAGEMENT_SECRET": "a-secret-of-sixteen",
 }
 
 

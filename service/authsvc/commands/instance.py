@@ -11,6 +11,7 @@ import structlog
 from authsvc.admission import Admission
 from authsvc.credentials import TokenKeys
 from authsvc.errors import Unavailable
+from authsvc.http.access_log import AccessLog
 from authsvc.http.app import create_pages
 from authsvc.http.asgi import Front, Receive, Scope, Send
 from authsvc.http.endpoints import Endpoints
@@ -23,6 +24,7 @@ from authsvc.live.directory import Directory
 from authsvc.live.history import History
 from authsvc.live.survey import Survey
 from authsvc.live.tokens import LiveTokens
+from authsvc.logs import LogLevel
 from authsvc.metrics import Counts, Metrics
 from authsvc.profiling import Profiling
 from authsvc.settings import Settings
@@ -37,14 +39,15 @@ log = structlog.get_logger(__name__)
 class Instance:
     """The ASGI application of one worker; connects in its lifespan, and answers 503 until Redis and the mirror are there."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log_level: LogLevel) -> None:
         self._settings = settings
+        self._log_level = log_level
         self._keys = TokenKeys(settings.issuing_key(), settings.accepted_keys())
         self._counts = Counts()
         self._metrics = Metrics(self._counts)
         self.admission = Admission(self._counts, settings.max_in_flight, settings.queue_wait_ms / 1000, settings.backlog_limit)
         self._history = History()
-        self._profiling = Profiling(settings.profiling_secret)
+        self._profiling = Profiling()
         self._backlog_seen = 0.0, 0.0
         self.draining = False
 
@@ -75,8 +78,9 @@ class Instance:
         self._pipeline = link_of(settings, self._history.admit, self._counts.redis.add)
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
-        endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, settings.access_log)
-        management = Management(self._not_ready, self._metrics.render, self._profiling)
+        self._access_log = AccessLog(settings.access_log, settings.access_log_success_share, self._directory.knows)
+        endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, self._access_log)
+        management = Management(self._not_ready, self._metrics.render, settings.management_secret, self._profiling, self._log_level)
         self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
         self._pipeline.start()
         self._directory.start()
@@ -95,6 +99,7 @@ class Instance:
 
     async def _fold(self) -> None:
         while True:
+            self._access_log.follow(self._log_level.follow())
             self._metrics.fold()
             self._metrics.vitals.redis_up.set(self._silent_seconds() < TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from authsvc import __version__, logs
-from authsvc.commands import client, profile, secrets, token, trial, writer
+from authsvc.commands import client, log, profile, secrets, token, trial, writer
 from authsvc.errors import OperatorError
 from authsvc.settings import Settings, read_settings
 
@@ -26,6 +26,7 @@ app.add_typer(token.app, name="token")
 app.add_typer(writer.app, name="writer")
 
 app.command("profile")(profile.profile)
+app.command("log")(log.log)
 app.command("secrets")(secrets.secrets)
 app.command("trial")(trial.trial)
 

@@ -259,6 +259,7 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
         self.cfg.settings_of_instance = settings
         self.cfg.master_stops = mmap.mmap(-1, 1)
+        self.cfg.log_level = logs.LogLevel(settings.log_level)
 
     def run(self) -> None:
         """Be the master until a signal ends it."""
@@ -266,7 +267,7 @@ class InstanceServer(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Any:
         """Build the application, in each worker after the fork."""
-        return Instance(self._settings)
+        return Instance(self._settings, self.cfg.log_level)
 
 
 def _check_port(host: str, port: int) -> None:

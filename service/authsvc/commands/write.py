@@ -26,6 +26,7 @@ from authsvc.live.directory import Directory
 from authsvc.live.mirror import Mirror
 from authsvc.live.survey import Survey, take_survey
 from authsvc.live.troubles import Trouble, Troubles
+from authsvc.logs import LogLevel
 from authsvc.profiling import Profiling
 from authsvc.reconcile import Reconciler
 from authsvc.records.connect import store_of
@@ -99,13 +100,14 @@ async def write(settings: Settings) -> None:
 
     reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
-    profiling = Profiling(settings.profiling_secret)
-    server = _management_server(Management(housekeeping.not_ready, metrics.render, profiling))
+    log_level = LogLevel(settings.log_level)
+    profiling = Profiling()
+    server = _management_server(Management(housekeeping.not_ready, metrics.render, settings.management_secret, profiling, log_level))
     log.info("writing", consumer=holder, rows=batching.rows, seconds=batching.seconds)
     # The writer itself makes them when they are missing, but not on a full Redis; so this part is over when Redis is in reach.
     await housekeeping.try_once("backlog", backlog.make_groups)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    tasks = [asyncio.create_task(task) for task in housekeeping.loops(stopping)]
+    tasks = [asyncio.create_task(task) for task in (*housekeeping.loops(stopping), _follow(log_level, stopping))]
     draining = asyncio.create_task(writer.run())
     stopped = asyncio.create_task(stopping.wait())
     try:
@@ -123,6 +125,13 @@ async def write(settings: Settings) -> None:
         await store.close()
         await redis.aclose()
     log.info("stopped")
+
+
+async def _follow(log_level: LogLevel, stopping: asyncio.Event) -> None:
+    while not stopping.is_set():
+        log_level.follow()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), TICK_SECONDS)
 
 
 class _QuietServer(uvicorn.Server):

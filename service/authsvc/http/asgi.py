@@ -7,10 +7,10 @@ from itertools import chain
 from time import monotonic
 from typing import Any
 
-from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, NotFound, Refusal
-from authsvc.http.endpoints import Endpoints, defect
+from authsvc.errors import ContentTooLarge, HeaderFieldsTooLarge, InvalidRequest, NotFound
+from authsvc.http.endpoints import Endpoints, failed
 from authsvc.http.request import MAX_BODY_BYTES, MAX_HEADER_BYTES, SINGLE_HEADERS, Head, Request, accepted_request_id
-from authsvc.http.response import Response, framed, other_method, refused
+from authsvc.http.response import JSON, Response, framed, other_method
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -48,6 +48,7 @@ class Front:
         name, allowed = ("other", ("GET",) if path in PAGES else ()) if endpoint is None else endpoint[:2]
         if method == "HEAD":
             method = "GET"
+        failure: Exception | None = None
         try:
             _check_head(scope, headers)
             if not allowed:
@@ -63,19 +64,19 @@ class Front:
                 response = await self._endpoints.answer(endpoint, Request(head, body), request_id, _arrival(scope), scope["client"])
                 await _send(send, response, request_id)
                 return
-        except Refusal as refusal:
-            response = refused(refusal, request_id)
         except _Disconnected:
             return
-        except Exception:
-            response = defect(name, request_id)
-        self._endpoints.note(name, response.status, request_id, _arrival(scope), scope["client"])
+        except Exception as error:
+            failure = error
+            response = failed(error, name, request_id)
+        self._endpoints.note(name, response, request_id, _arrival(scope), scope["client"], error=failure)
         await _send(send, response, request_id)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._endpoints.note("other", message["status"], request_id, _arrival(scope), scope["client"])
+                answer = Response(message["status"], JSON, b"")
+                self._endpoints.note("other", answer, request_id, _arrival(scope), scope["client"])
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 

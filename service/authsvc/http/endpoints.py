@@ -9,13 +9,11 @@ import structlog
 
 from authsvc.admission import Admission
 from authsvc.errors import Refusal, ServerError
+from authsvc.http.access_log import AccessLog, Address
 from authsvc.http.handlers import Handler, Handlers
 from authsvc.http.request import Request
 from authsvc.http.response import Response, refused
 from authsvc.metrics import Counts
-
-Address = tuple[str, int] | None
-"""Of the other end of a connection, or of whom its PROXY header names."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +29,7 @@ class Endpoint(NamedTuple):
 class Endpoints:
     """All hot endpoints of one worker, however a request comes in."""
 
-    def __init__(self, handlers: Handlers, counts: Counts, admission: Admission, access_log: bool) -> None:
+    def __init__(self, handlers: Handlers, counts: Counts, admission: Admission, access_log: AccessLog) -> None:
         self._by_path = {
             "/token": Endpoint("token", ("POST",), handlers.token),
             "/ott": Endpoint("ott", ("POST",), handlers.ott),
@@ -42,14 +40,15 @@ class Endpoints:
         }
         self._counts = counts
         self._admission = admission
-        self._access_log = access_log
+        self.access_log = access_log
 
     def at(self, path: str) -> Endpoint | None:
         """The hot endpoint at a path."""
         return self._by_path.get(path)
 
-    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float, client: Address) -> Response:
+    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float, address: Address) -> Response:
         """Answer a whole request that arrived at that monotonic time, when it is its turn. Awaits nothing but promises; raises nothing."""
+        failure: Exception | None = None
         try:
             turn = self._admission.enter(arrived)
             if turn is not None:
@@ -60,27 +59,40 @@ class Endpoints:
                 # Not later: whoever reads his answer slowly takes no place.
                 self._admission.leave()
         except Exception as error:
+            failure = error
             response = failed(error, endpoint.name, request_id)
-        self.note(endpoint.name, response.status, request_id, arrived, client)
+        self.note(endpoint.name, response, request_id, arrived, address, request, failure)
         return response
 
-    def finish(
-        self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float, client: Address
-    ) -> Response:
-        """`answer`, for a handler that was started in a place taken by `enter_at_once`: no coroutine around it, which would cost."""
+    def finish(self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float) -> Response:
+        """`answer`, for a handler that was started in a place taken by `enter_at_once`: no coroutine around it, which would cost.
+
+        Nothing is told of it: while the access log is on, requests take the other way.
+        """
         self._admission.leave()
         if response is None:
             response = failed(error, endpoint.name, request_id)
-        self.note(endpoint.name, response.status, request_id, arrived, client)
+        name, counts = endpoint.name, self._counts
+        counts.requests[name][response.status] += 1
+        counts.durations[name].add(monotonic() - arrived)
         return response
 
-    def note(self, name: str, status: int, request_id: bytes, arrived: float, client: Address) -> None:
-        """Count an answer, and log it where that is switched on."""
-        counts = self._counts
-        counts.requests[name][status] += 1
-        counts.durations[name].add(monotonic() - arrived)
-        if self._access_log:
-            log.info("request", endpoint=name, status=status, request_id=request_id.decode("ascii"), client=client and client[0])
+    def note(
+        self,
+        name: str,
+        response: Response,
+        request_id: bytes,
+        arrived: float,
+        address: Address,
+        request: Request | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Count an answer, and tell of it where that is switched on."""
+        counts, seconds = self._counts, monotonic() - arrived
+        counts.requests[name][response.status] += 1
+        counts.durations[name].add(seconds)
+        if self.access_log.on:
+            self.access_log.tell(name, response, request_id, seconds, address, request, error)
 
 
 def failed(error: Exception | None, name: str, request_id: bytes) -> Response:

@@ -42,6 +42,7 @@ class LaneProtocol(WireProtocol):
         self._places = state.admission
         self._heads = state.heads
         self._endpoints = state.endpoints
+        self._told = state.endpoints.access_log
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._held = b""
@@ -93,7 +94,7 @@ class LaneProtocol(WireProtocol):
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
-            if self._places.enter_at_once():
+            if not self._told.on and self._places.enter_at_once():
                 self._endpoint, self._asked_at = endpoint, self._arrived
                 drive(endpoint.handler(request), self._handled)
             else:
@@ -105,7 +106,7 @@ class LaneProtocol(WireProtocol):
         return b""
 
     def _handled(self, response: Response | None, error: Exception | None) -> None:
-        response = self._endpoints.finish(self._endpoint, response, error, self._request_id, self._asked_at, self.client)
+        response = self._endpoints.finish(self._endpoint, response, error, self._request_id, self._asked_at)
         self._answered(response, None)
 
     def _answered(self, response: Response | None, error: Exception | None) -> None:

@@ -1,38 +1,56 @@
-"""The management port: liveness, readiness, metrics and profiles, on a second socket of the same workers."""
+"""The management port, on a second socket: liveness, readiness, metrics, and profiles and the log level for who knows its secret."""
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import threading
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl
 
+import structlog
+from pydantic import SecretStr
+
 from authsvc.errors import InvalidRequest, NotFound, Refusal, Unavailable
 from authsvc.http.request import accepted_request_id
 from authsvc.http.response import Fields, Response, framed, ok, other_method, refused
+from authsvc.logs import LEVELS, MOST_LEVEL_SECONDS, LogLevel
 from authsvc.metrics import CONTENT_TYPE
 from authsvc.profiling import KINDS, MOST_SECONDS, Profiling
 
 TEXT_FIELDS = Fields((b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store"))
 METRICS_FIELDS = Fields((b"content-type", CONTENT_TYPE.encode("ascii")), (b"cache-control", b"no-store"))
 
+log = structlog.get_logger(__name__)
+
 
 class Management:
     """An ASGI app that never asks anything of another server."""
 
-    def __init__(self, not_ready: Callable[[], str | None], render_metrics: Callable[[], bytes], profiling: Profiling) -> None:
+    def __init__(
+        self,
+        not_ready: Callable[[], str | None],
+        render_metrics: Callable[[], bytes],
+        secret: SecretStr | None,
+        profiling: Profiling,
+        log_level: LogLevel,
+    ) -> None:
         self._not_ready = not_ready
         self._render_metrics = render_metrics
+        self._secret = None if secret is None else secret.get_secret_value().encode()
         self._profiling = profiling
+        self._log_level = log_level
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request; `not_ready` gives the reason why the process must get no requests, or None."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = accepted_request_id(headers.get(b"x-request-id"))
         try:
-            if scope["path"] == "/profile":
-                response = await self._profile(scope["method"], scope["query_string"], headers.get(b"authorization"))
+            if scope["path"] in ("/profile", "/log"):
+                self._check(headers.get(b"authorization"))
+                answer = self._profile if scope["path"] == "/profile" else self._log
+                response = await answer(scope["method"], dict(parse_qsl(scope["query_string"].decode("ascii", "replace"))))
             else:
                 response = await self._answer(scope["path"], scope["method"])
         except Refusal as refusal:
@@ -54,15 +72,34 @@ class Management:
                 raise Unavailable(reason)
         return ok(b'{"status":"ok"}')
 
-    async def _profile(self, method: str, query: bytes, authorization: bytes | None) -> Response:
-        self._profiling.check(authorization)
+    def _check(self, authorization: bytes | None) -> None:
+        """NotFound unless this is `Bearer` and the secret: whoever does not know it learns of nothing."""
+        if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
+            raise NotFound("There is nothing at this path.")
+
+    async def _profile(self, method: str, asked: dict[str, str]) -> Response:
         if method not in ("GET", "HEAD"):
             return other_method(method, ("GET",))
-        asked = dict(parse_qsl(query.decode("ascii", "replace")))
-        kind, text = asked.get("kind", "cpu"), asked.get("seconds", "10")
+        kind = asked.get("kind", "cpu")
         if kind not in KINDS:
             raise InvalidRequest("kind must be cpu or memory.")
-        if not (text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= MOST_SECONDS):
-            raise InvalidRequest(f"seconds must be 1 to {MOST_SECONDS}.")
-        stacks = await asyncio.to_thread(self._profiling.take, kind, int(text), threading.get_ident())
+        seconds = _seconds(asked.get("seconds", "10"), MOST_SECONDS)
+        stacks = await asyncio.to_thread(self._profiling.take, kind, seconds, threading.get_ident())
         return Response(200, TEXT_FIELDS, stacks.encode())
+
+    async def _log(self, method: str, asked: dict[str, str]) -> Response:
+        if method != "PUT":
+            return other_method(method, ("PUT",))
+        level = asked.get("level", "")
+        if level not in LEVELS:
+            raise InvalidRequest(f"level must be one of {', '.join(LEVELS)}.")
+        seconds = _seconds(asked.get("seconds", ""), MOST_LEVEL_SECONDS)
+        log.warning("another log level was asked for", to=level, seconds=seconds)
+        self._log_level.ask_for(level, seconds)
+        return ok(b'{"level":"%b","seconds":%d}' % (level.encode(), seconds))
+
+
+def _seconds(text: str, most: int) -> int:
+    if not (text.isdecimal() and len(text) <= 5 and 1 <= int(text) <= most):
+        raise InvalidRequest(f"seconds must be 1 to {most}.")
+    return int(text)

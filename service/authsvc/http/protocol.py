@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import struct
 import termios
+from time import monotonic
 from typing import Any, NamedTuple
 
 import httptools
@@ -226,9 +227,10 @@ class WireProtocol(HttpToolsProtocol):
             bad.message_event.set()
         if bad is None or not bad.response_started:
             request_id = new_request_id()
-            self.transport.write(wire_bytes(refused(refusal, request_id), request_id, self.server_state.default_headers, closing=True))
+            response = refused(refusal, request_id)
+            self.transport.write(wire_bytes(response, request_id, self.server_state.default_headers, closing=True))
             state: WorkerState = self.app_state["worker"]
-            state.counts.requests["other"][refusal.status] += 1
+            state.endpoints.note("other", response, request_id, monotonic(), self.client, error=refusal)
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)

@@ -94,6 +94,10 @@ class Directory:
         """A client as of the version in memory."""
         return self.clients.get(client_id)
 
+    def knows(self, client_id: str) -> bool:
+        """Whether a client of this id is in memory."""
+        return client_id in self.clients
+
     def covers(self, judged: bytes, seen: bytes | None) -> bool:
         """Whether a judgement by the version `judged` holds for a batch that saw `seen`."""
         if judged == seen:
