@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import httpx
 from rich.console import Console
-from rich.table import Table
 
 from bench.bed import Bed, bed
+from bench.beside import report_beside_first
 from bench.cpu import TOKENS, Subject, measure_in_turn
 from bench.processes import BenchError
 from bench.requests import request
@@ -37,24 +36,7 @@ def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) 
             for kind in KINDS
         ]
         measure_in_turn(subjects, seconds, rounds, folder, console)
-    table = Table("what", "CPU µs", "requests/s", "of without", "spread", box=None, header_style="bold")
-    rows: list[dict[str, object]] = []
-    for subject in subjects:
-        ratios, rate = subject.over(subjects[0]), statistics.median(sample.rate for sample in subject.samples)
-        spread = [min(ratios), max(ratios)]
-        rows.append(
-            {"what": subject.name, "cpu_microseconds": subject.cpu_microseconds(), "rate": rate, "of_without": statistics.median(ratios)}
-        )
-        rows[-1]["of_without_spread"] = spread
-        table.add_row(
-            subject.name,
-            f"{subject.cpu_microseconds():.1f}",
-            f"{rate:,.0f}",
-            f"{statistics.median(ratios):.2f}",
-            "{:.2f}-{:.2f}".format(*spread),
-        )
-    console.print(table)
-    return {"rows": rows}
+    return report_beside_first(subjects, "without", console)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, overload, profiled, records, worker
+from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, observed, overload, profiled, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
@@ -105,6 +105,13 @@ def of_profile(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None)
     """What an instance pays while a profile of it is taken."""
     _needs("wrk", "taskset")
     _keep(_in_folder(lambda folder: profiled.measure_profiles(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("observed")
+def of_observed(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """What an instance pays for its metrics and for an access log."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: observed.measure_observed(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("cluster")
