@@ -132,7 +132,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         graph("Connections", "short", ('sum(nginx_connections_active{namespace="$namespace"})', "active")),
     ),
 }  # fmt: skip
-SHOWN_ELSEWHERE = {"redis_certificate_expiry_timestamp_seconds": "an alert says in time when it ends"}
+SHOWN_ELSEWHERE = {
+    "redis_certificate_expiry_timestamp_seconds": "an alert says in time when it ends",
+    "client_secret_oldest_timestamp_seconds": "an alert says when it is a year old",
+}
 """Metrics of ours without a picture, and why."""
 
 

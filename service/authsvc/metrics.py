@@ -91,6 +91,12 @@ class Metrics:
         self._issued = Counter("tokens_issued", "Tokens issued.", ["kind"], registry=registry)
         self._revoked = Counter("tokens_revoked", "Tokens that a revoke ended.", registry=registry)
         self._consumed = Counter("tokens_consumed", "One-time tokens that a validate used.", registry=registry)
+        self.oldest_secret = Gauge(
+            "client_secret_oldest_timestamp_seconds",
+            "When the oldest secret that an enabled client may use was made, Unix time; 0 where none is known.",
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
         self.backlog_entries = Gauge(
             "record_backlog_entries", "Entries of the streams not written yet.", multiprocess_mode="livemax", registry=registry
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from authsvc.credentials import secret_digest
 from authsvc.errors import OperatorError, Unavailable
 from authsvc.live.connect import RedisClient
 from authsvc.live.directory import CATCH_UP_SECONDS, Directory
@@ -19,7 +20,7 @@ from authsvc.live.forms import UnknownForm, encode_client
 from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS, VOUCHED
 from authsvc.live.mirror import Mirror, Origin, Put, PutResult
 from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, Script
-from authsvc.model import Client, DeletedClient, Version
+from authsvc.model import Client, DeletedClient, Secret, Version
 from authsvc.promise import Promise, settle
 from contract.live_parts import IDENTITY, client, redis_client, until
 from contract.redis_wires import Relay
@@ -90,6 +91,25 @@ def test_a_mirror_is_loaded_as_it_was_built(redis_server: RedisServer) -> None:
             assert on.directory.get("delta") is None
             assert await on.mirror.versions() == [version] * 16
             assert await on.mirror.origin() == Origin(1, IDENTITY)
+
+    asyncio.run(main())
+
+
+def test_the_oldest_secret_is_that_of_a_client_that_may_use_it(redis_server: RedisServer) -> None:
+    def secret(created_ms: int) -> Secret:
+        return Secret(secret_digest(b"secret"), created_ms)
+
+    async def main() -> None:
+        async with parts(redis_server) as on:
+            await on.build(client("alpha", secrets=(secret(3000), secret(4000))), client("beta", 2, secrets=(secret(5000),)))
+            await on.directory.refresh()
+            assert on.directory.oldest_secret_ms() == 3000
+            await on.change(client("alpha", 3, secrets=(secret(3000),), enabled=False))
+            await on.directory.refresh()
+            assert on.directory.oldest_secret_ms() == 5000
+            await on.change(client("beta", 4, secrets=(secret(5000),), enabled=False))
+            await on.directory.refresh()
+            assert on.directory.oldest_secret_ms() == 0
 
     asyncio.run(main())
 

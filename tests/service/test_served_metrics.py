@@ -102,6 +102,7 @@ def test_gauges_tell_what_is_there(instance: OneInstance) -> None:
     )
     assert abs(found["redis_clock_skew_seconds"]) < 60
     assert found["record_backlog_limit_entries"] > 0
+    assert found["client_secret_oldest_timestamp_seconds"] == 0.001
     assert found[f'authsvc_build_info{{python="{platform.python_version()}",version="{__version__}"}}'] == 1
     used = found["process_cpu_seconds_total"]
     wait_until(lambda: instance.metrics()["process_cpu_seconds_total"] > used > 0, "its work takes time of the processor")

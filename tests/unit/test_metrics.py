@@ -27,6 +27,7 @@ OF_AN_INSTANCE = {
     "tokens_issued_total": ("kind",),
     "tokens_revoked_total": (),
     "tokens_consumed_total": (),
+    "client_secret_oldest_timestamp_seconds": (),
     "record_backlog_entries": (),
     "record_backlog_age_seconds": (),
     "record_backlog_limit_entries": (),

@@ -49,6 +49,7 @@ class Instance:
         self._history = History()
         self._profiling = Profiling()
         self._backlog_seen = 0.0, 0.0
+        self._secrets_of: bytes | None = None
         self.draining = False
 
     @property
@@ -100,6 +101,9 @@ class Instance:
     async def _fold(self) -> None:
         while True:
             self._access_log.follow(self._log_level.follow())
+            if self._directory.current != self._secrets_of:
+                self._secrets_of = self._directory.current
+                self._metrics.oldest_secret.set(self._directory.oldest_secret_ms() / 1000)
             self._metrics.fold()
             self._metrics.vitals.redis_up.set(self._silent_seconds() < TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)

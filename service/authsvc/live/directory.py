@@ -98,6 +98,10 @@ class Directory:
         """Whether a client of this id is in memory."""
         return client_id in self.clients
 
+    def oldest_secret_ms(self) -> int:
+        """When the oldest secret that an enabled client may use was made, Unix milliseconds; 0 where none is. Looks at every client."""
+        return min((secret.created_ms for client in self.clients.values() if client.enabled for secret in client.record.secrets), default=0)
+
     def covers(self, judged: bytes, seen: bytes | None) -> bool:
         """Whether a judgement by the version `judged` holds for a batch that saw `seen`."""
         if judged == seen:
