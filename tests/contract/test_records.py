@@ -529,7 +529,7 @@ async def test_racing_stores_may_write_the_same_records(database: Any) -> None:
         {"epoch": 10**19},
         {"issued_ms": None},
         {"scope": "\ud800"},
-        {"expires_ms": object()},
+        pytest.param({"expires_ms": object()}, id="what is no number"),
     ],
     ids=str,
 )
