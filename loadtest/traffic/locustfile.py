@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import sys
-import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -79,17 +78,28 @@ class Worker:
         self.window = Window()
         environment.events.request.add_listener(self.on_request)
         environment.events.test_start.add_listener(self.on_start)
+        environment.events.test_stopping.add_listener(self.on_stopping)
         environment.events.test_stop.add_listener(self.on_stop)
         environment.events.report_to_master.add_listener(self.on_report)
 
     def on_start(self, **_: Any) -> None:
         """The load begins."""
         self.window = Window()
-        gevent.spawn_later(SETTINGS.warm_up_seconds, self.window.begin)
-        Asking.state = State(SETTINGS.plan, SETTINGS.credentials(), PREPARED, time.monotonic())
+        Asking.state = State(SETTINGS.plan, SETTINGS.credentials(), PREPARED, self.when_begun)
+
+    def when_begun(self) -> None:
+        """The first user is there."""
+        if SETTINGS.warm_up_seconds:
+            gevent.spawn_later(SETTINGS.warm_up_seconds, self.window.begin)
+        else:
+            self.window.begin()
+
+    def on_stopping(self, **_: Any) -> None:
+        """From here on users are stopped, and ask no more."""
+        self.window.stop_clock()
 
     def on_stop(self, **_: Any) -> None:
-        """The load has ended."""
+        """All users have stopped, and told what was never answered."""
         self.window.end()
 
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:

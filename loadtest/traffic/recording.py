@@ -64,6 +64,7 @@ class Window:
 
     def __init__(self) -> None:
         self._is_counted = False
+        self._clock_stopped = False
         self._taken: list[dict[str, Any]] = []
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._began, self._cpu = time.monotonic(), time.process_time()
@@ -77,8 +78,13 @@ class Window:
         self._close()
         self._is_counted = True
 
+    def stop_clock(self) -> None:
+        """Nobody asks any more: time that passes from here on is not of the counted time, but what was asked before still counts."""
+        self._close()
+        self._clock_stopped = True
+
     def end(self) -> None:
-        """Nobody asks any more: what passes from here on is not of the counted time."""
+        """All is told: what comes from here on does not count."""
         self._close()
         self._is_counted = False
 
@@ -94,8 +100,8 @@ class Window:
             {
                 "tallies": {name: tally.packed() for name, tally in self._tallies.items()},
                 "is_counted": self._is_counted,
-                "wall_seconds": now - self._began,
-                "cpu_seconds": (cpu - self._cpu) / core_limit(),
+                "wall_seconds": 0.0 if self._clock_stopped else now - self._began,
+                "cpu_seconds": 0.0 if self._clock_stopped else (cpu - self._cpu) / core_limit(),
             }
         )
         self._tallies, self._began, self._cpu = defaultdict(Tally), now, cpu

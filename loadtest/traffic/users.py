@@ -42,7 +42,8 @@ class Asking(FastHttpUser):
         credentials = self.state.credentials
         self.client_id = credentials.client_id
         self.mine = basic(credentials.client_id, credentials.client_secret)
-        self.schedule = Schedule(self.state.plan, self.state.started) if self.state.plan.arrival == "open" else None
+        started = self.state.started()
+        self.schedule = Schedule(self.state.plan, started) if self.state.plan.arrival == "open" else None
         if self.schedule is not None:
             self.schedule.join(time.monotonic())
         self._pending: tuple[str, float] | None = None

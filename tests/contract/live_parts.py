@@ -33,6 +33,10 @@ SECRET = b"mYs3cretOfThisTest"
 IDENTITY = "store-of-the-test"
 
 
+PATIENT_MS = 20_000
+"""Hundreds of requests at once may take a busy machine its time, and that is no refusal."""
+
+
 def settings_of(port: int, **settings: str | int) -> Settings:
     """Settings for the server, or the cluster, on this port of loopback."""
     if port in RedisCluster.ports:
@@ -174,7 +178,7 @@ class Instance:
 @asynccontextmanager
 async def open_instance(port: int, clock: Callable[[], float] = time.time) -> AsyncIterator[Instance]:
     """An instance that is connected and has loaded the directory, if there is a mirror."""
-    settings = settings_of(port)
+    settings = settings_of(port, redis_timeout_ms=PATIENT_MS)
     redis = connect_redis(settings)
     pipeline = link_of(settings)
     directory = Directory(redis)

@@ -98,6 +98,9 @@ ANSWERS = {
 KINDS = ("503 temporarily_unavailable", "200 with wrong content", "no answer")
 
 
+LATE_SECONDS = 0.3
+
+
 def ask(server: KnownServer, folder: Path, plan: Plan, workers: int = 1) -> Run:
     clients = folder / "clients.json"
     clients.write_text(json.dumps(CREDENTIALS))
@@ -106,9 +109,13 @@ def ask(server: KnownServer, folder: Path, plan: Plan, workers: int = 1) -> Run:
 
 
 def assert_rate(run: Run) -> None:
-    """As many answers as were due in the time that was counted, however long the machine made it; two per cent, and what is on its way."""
+    """As many answers as were due in the time that was counted, however long the machine made it.
+
+    Two per cent, what is on its way, and what a busy machine has not sent yet.
+    """
     due = run.plan.rate * run.seconds
-    assert run.endpoints["health"].requests == pytest.approx(due, abs=0.02 * due + run.plan.users), run.seconds
+    late = run.plan.rate * LATE_SECONDS
+    assert run.endpoints["health"].requests == pytest.approx(due, abs=0.02 * due + run.plan.users + late), run.seconds
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -71,6 +71,22 @@ def test_what_passes_after_the_end_is_not_counted() -> None:
     ]
 
 
+def test_users_take_their_time_to_stop_and_it_is_not_of_the_counted_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.monotonic", clock)
+    window = Window()
+    window.begin()
+    clock.now = 6.0
+    window.count("token", 1.0, None)
+    window.stop_clock()
+    clock.now = 6.5
+    window.count("token", 1.0, "no answer")
+    window.end()
+    taken = window.take()
+    assert sum(each["wall_seconds"] for each in taken if each["is_counted"]) == 6.0
+    assert sum(tally[0] for each in taken if each["is_counted"] for tally in each["tallies"].values()) == 2
+
+
 def test_a_window_begins_anew_when_it_was_taken() -> None:
     window = Window()
     window.count("token", 1.0, None)

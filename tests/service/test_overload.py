@@ -27,6 +27,13 @@ def narrow(tmp_path: Path) -> Iterator[OneInstance]:
         yield instance
 
 
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[OneInstance]:
+    """One of few places, where who has to wait for one waits long before it is refused."""
+    with one_instance(tmp_path, max_in_flight=PLACES, queue_wait_ms=10000, redis_timeout_ms=20000) as instance:
+        yield instance
+
+
 @contextlib.contextmanager
 def every_place_taken(instance: OneInstance) -> Iterator[list[Connection]]:
     """As many validates as there are places, none of which gets its answer from Redis."""
@@ -108,14 +115,14 @@ def accept_queue(port: int) -> int:
     raise AssertionError(f"nobody listens on port {port}")
 
 
-def test_slow_senders_and_readers_take_no_place(narrow: OneInstance) -> None:
-    token = narrow.issue()
+def test_slow_senders_and_readers_take_no_place(patient: OneInstance) -> None:
+    token = patient.issue()
     whole = request("POST", "/validate", [("Content-Type", "application/x-www-form-urlencoded")], f"token={token}".encode())
     introspect = request(
         "POST", "/introspect", [basic("app"), ("Content-Type", "application/x-www-form-urlencoded")], f"token={token}".encode()
     )
     with contextlib.ExitStack() as stack:
-        slow = [stack.enter_context(Connection(narrow.port, 10)) for _ in range(200)]
+        slow = [stack.enter_context(Connection(patient.port, 10)) for _ in range(200)]
         for number, connection in enumerate(slow):
             # Some stop in the head, some in the body.
             connection.send(whole[: 20 if number % 2 else -1])
@@ -125,13 +132,13 @@ def test_slow_senders_and_readers_take_no_place(narrow: OneInstance) -> None:
             with contextlib.suppress(BlockingIOError):
                 reader.socket.sendall(whole[20:] + introspect * 3000)
             reader.socket.settimeout(10)
-        wait_until(lambda: in_flight(narrow) == 0, "the readers have as many answers as they take")
+        wait_until(lambda: in_flight(patient) == 0, "the readers have as many answers as they take")
         for _ in range(10):
             for connection in slow[-20:]:
                 # One byte more, of a header that has no end.
                 connection.send(b"x")
-            assert narrow.valid(token)
-        wait_until(lambda: in_flight(narrow) == 0, "nobody has a place")
+            assert patient.valid(token)
+        wait_until(lambda: in_flight(patient) == 0, "nobody has a place")
 
 
 def test_open_files_run_out_for_clients_before_they_do_for_the_management_port(narrow: OneInstance) -> None:
