@@ -147,6 +147,11 @@ class Release(Namespace):
         """Run a command in a pod of the component."""
         return self.kubectl("exec", self.names(component)[0], "-c", component, "--", *words)
 
+    def backlog(self) -> int:
+        """Entries that wait for the writer, as it tells."""
+        entries: int = json.loads(self.execute("writer", "authsvc", "writer", "status", "--json"))["backlog_entries"]
+        return entries
+
     def add_client(self, client_id: str) -> str:
         """Its secret."""
         secret: str = json.loads(self.execute("writer", "authsvc", "client", "add", client_id, "--scope", "read", "--json"))[

@@ -157,16 +157,11 @@ def test_a_writer_that_is_killed_loses_nothing(release: Release, client: tuple[s
         release.kubectl("delete", "pod", "auth-auth-service-writer-0", "--grace-period=0", "--force")
         wait_until(lambda: release.ready("writer") == 1, "the writer is back", 180)
     assert_none_failed(result, 50)
-    wait_until(lambda: _backlog(release) == 0, "the backlog is written", 120)
+    wait_until(lambda: release.backlog() == 0, "the backlog is written", 120)
     # Each turn of the load makes three tokens.
     issued = result["counts"]["/token"] + result["counts"]["/ott"]
     written = release.execute("writer", "authsvc", "token", "export", "--client", client[0]).count("\n")
     assert written >= issued
-
-
-def _backlog(release: Release) -> int:
-    entries: int = json.loads(release.execute("writer", "authsvc", "writer", "status", "--json"))["backlog_entries"]
-    return entries
 
 
 ASK = """

@@ -59,12 +59,7 @@ def test_two_writers_over_oracle(release: Release) -> None:
         release.rolled("deployment", "auth")
         release.rolled("deployment", "writer")
     assert result["failures"] == [], result
-    wait_until(lambda: _backlog(release) == 0, "the backlog is written", 120)
+    wait_until(lambda: release.backlog() == 0, "the backlog is written", 120)
     written = release.execute("writer", "authsvc", "token", "export", "--client", client).count("\n")
     assert written >= result["counts"]["/token"] + result["counts"]["/ott"]
     assert release.get("persistentvolumeclaims")[0]["metadata"]["name"] == "data-auth-auth-service-redis-0"
-
-
-def _backlog(release: Release) -> int:
-    entries: int = json.loads(release.execute("writer", "authsvc", "writer", "status", "--json"))["backlog_entries"]
-    return entries

@@ -8,6 +8,7 @@ import pytest
 
 from localstack import Stack, StackState
 from localstack.ports import free_base_port
+from servers import assert_tells_no_secret
 
 INSTANCES = 4
 
@@ -19,6 +20,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     shared.start()
     yield shared
     shared.stop()
+    for log_file in shared.layout.log_dir.iterdir():
+        assert_tells_no_secret(log_file)
 
 
 @pytest.fixture
