@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from servers import RedisServer
 
+SHARED = {"oracle": re.compile("oracle", re.IGNORECASE), "cluster": re.compile("^tests/cluster/")}
+"""Servers of which there is one for all tests (Oracle, which some of them make fail, and the cluster): the marker, and what names have."""
+
+
+class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+    """Tests of a file run one after the other, and so do all over a server that they share."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((name for name, named in SHARED.items() if named.search(nodeid)), nodeid.split("::", 1)[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """For `scripts/test`. xdist's own groups (`loadgroup`) do nothing under pytest 9.2."""
+    return Scheduling(config, log)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run one after the other; so do all over Oracle, one server that some of them make fail, and all in the cluster."""
+    """The scheduler knows tests by their names alone."""
     for item in items:
-        shared = next((name for name in ("oracle", "cluster") if item.get_closest_marker(name)), None)
-        item.add_marker(pytest.mark.xdist_group(shared or str(item.path)))
+        for name, named in SHARED.items():
+            assert item.get_closest_marker(name) is None or named.search(item.nodeid), f"{item.nodeid} must have {name} in its name"
 
 
 @pytest.fixture

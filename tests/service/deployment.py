@@ -153,10 +153,10 @@ class Deployment:
 
 
 class SpoilingProxy:
-    """A proxy to Oracle that, while `spoils`, makes the password of every logon a wrong one."""
+    """A proxy to Oracle that, while `spoils`, makes the password of every logon a wrong one, and while `stalls` lets none through."""
 
     def __init__(self, target_port: int) -> None:
-        self.spoils = False
+        self.spoils = self.stalls = False
         self._target = target_port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -174,6 +174,11 @@ class SpoilingProxy:
                 threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
+        if self.stalls:
+            with client, contextlib.suppress(OSError):
+                while client.recv(65536):
+                    pass
+            return
         with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
             back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
             back.start()
