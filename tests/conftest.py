@@ -17,7 +17,7 @@ SHARED = {"oracle": re.compile("oracle", re.IGNORECASE), "cluster": re.compile("
 
 
 class Scheduling(LoadFileScheduling):  # type: ignore[misc]
-    """Tests of a file run one after the other, and so do all over a server that they share."""
+    """Tests of a file run one after the other, but for those over a server that they share, which do so with their like from all files."""
 
     def _split_scope(self, nodeid: str) -> str:
         return next((name for name, named in SHARED.items() if named.search(nodeid)), nodeid.split("::", 1)[0])

@@ -23,8 +23,13 @@ import redis
 from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
-SECRETS = re.compile(rf"(?<![A-Za-z0-9_/-])(?:[ao]t_[A-Za-z0-9_-]{{43}}|[A-Za-z0-9_-]{{43}}|{TOKEN_KEY})(?![A-Za-z0-9_/-])")
-"""What a token or a client secret looks like, and the key of all tests."""
+SECRETS = re.compile(
+    r"(?:(?<![A-Za-z0-9_])|(?<=\\n))[ao]t_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"
+    r"|(?<![A-Za-z0-9_/-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_/-])"
+    r"|Basic [A-Za-z0-9+/=]{16}|\b[a-z]+-secret\b(?![-_])"
+    rf"|{TOKEN_KEY}"
+)
+"""What a token or a client's secret looks like, credentials in a header, the secrets of `one_instance`, and the key of all tests."""
 DEADLINE_SECONDS = 20.0
 SLOTS = 16384
 """Of every Redis Cluster."""

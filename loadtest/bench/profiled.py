@@ -19,7 +19,7 @@ from bench.processes import BenchError
 from bench.requests import request
 
 SECRET = "bench-management-secret"
-KINDS = {"no": "", "cpu": "cpu", "memory": "memory"}
+KINDS = ("", "cpu", "memory")
 
 
 def measure_profiles(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:

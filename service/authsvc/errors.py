@@ -12,11 +12,13 @@ class Refusal(Exception):
     """The `WWW-Authenticate` scheme of a 401 or 403, if one is due."""
     retry_after_seconds: int | None = None
 
-    def __init__(self, description: str, because: str | None = None) -> None:
+    def __init__(self, description: str, because: str | None = None, client_id: str | None = None) -> None:
         super().__init__(description)
         self.description = description
         self.because = because or description
         """The reason for our log; it may say what the caller must not learn."""
+        self.client_id = client_id
+        """For our log: whose token was refused."""
 
 
 class InvalidRequest(Refusal):

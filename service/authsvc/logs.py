@@ -18,7 +18,11 @@ MOST_LEVEL_SECONDS = 3600
 """A level that was asked for ends by itself, at the latest after so long."""
 NOISY = ("alembic", "asyncio", "sqlalchemy")
 """Libraries that tell at level info what interests nobody here."""
+SERVERS = ("gunicorn.error", "uvicorn.error")
+"""Their loggers have a level of their own."""
 _ASKED_FOR = struct.Struct("=Id")
+
+log = structlog.get_logger(__name__)
 
 
 def _processors() -> list[Any]:
@@ -60,6 +64,8 @@ def configure(level: str) -> None:
 def _set(level: str) -> None:
     root = logging.getLogger()
     root.setLevel(level.upper())
+    for server in SERVERS:
+        logging.getLogger(server).setLevel(root.level)
     for noisy in NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
@@ -89,4 +95,6 @@ class LogLevel:
         if level != self.name:
             self.name = level
             _set(level)
+            if level == self._configured:
+                log.warning("the configured log level is in force again", level_in_force=level)
         return level

@@ -152,7 +152,7 @@ class Tokens:
                 await self._directory.reach(call.version)
             value = self._alive(reply)
             if scopes and not set(scopes) <= set(value.scope.split(" ")):
-                raise InsufficientScope("The token does not carry every scope that was asked for.")
+                raise InsufficientScope("The token does not carry every scope that was asked for.", client_id=value.client_id)
             if value.kind == ACCESS:
                 return tuple.__new__(Active, (name, value))
             call = self._live.end(name, Event.USED, self._directory.stamp())
@@ -162,7 +162,7 @@ class Tokens:
                 return Active(name, value)
             if outcome != STALE:
                 self._understood(outcome)
-                raise InvalidToken("The token was used or revoked, or has expired.")
+                raise InvalidToken("The token was used or revoked, or has expired.", client_id=value.client_id)
             await self._directory.reach(call.version)
         raise _overtaken()
 
@@ -188,7 +188,7 @@ class Tokens:
             try:
                 client = self._authenticate(presented)
             except InvalidClient as refusal:
-                client, unauthenticated = None, refusal
+                client, because = None, refusal.because
             call = self._live.ask_version() if name is None or client is None else self._live.end(name, Event.REVOKED, judged, client.id)
             outcome = await call
             if outcome == DONE:
@@ -198,7 +198,7 @@ class Tokens:
                 await self._directory.reach(call.version)
                 continue
             if client is None:
-                raise unauthenticated
+                raise InvalidClient("Client authentication failed.", because)
             if name is not None:
                 self._revoked(outcome)
             return
@@ -237,14 +237,14 @@ class Tokens:
     def _alive(self, reply: bytes | None) -> TokenValue:
         """The live value that a read found, by a directory that is new enough for it."""
         value = decode(reply)
-        because = None
+        if value is None:
+            raise InvalidToken("The token is unknown or has expired.")
         if isinstance(value, TokenValue):
             if self._lives(value):
                 return value
             because = f"The token has ended: {self.ended_because(value)}."
-        elif value is not None:
-            raise InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.")
-        raise InvalidToken("The token is unknown or has expired.", because)
+            raise InvalidToken("The token is unknown or has expired.", because, value.client_id)
+        raise InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.", client_id=value.client_id)
 
     def _lives(self, value: TokenValue) -> bool:
         """Whether the directory agrees with a stored token: incarnation, client, epoch."""

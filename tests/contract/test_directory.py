@@ -101,9 +101,14 @@ def test_the_oldest_secret_is_that_of_a_client_that_may_use_it(redis_server: Red
 
     async def main() -> None:
         async with parts(redis_server) as on:
-            await on.build(client("alpha", secrets=(secret(3000), secret(4000))), client("beta", 2, secrets=(secret(5000),)))
+            await on.build(
+                client("alpha", secrets=(secret(3000), secret(4000))),
+                client("gamma", 5, secrets=(secret(0),)),
+                client("beta", 2, secrets=(secret(5000),)),
+            )
             await on.directory.refresh()
             assert on.directory.oldest_secret_ms() == 3000
+            await on.change(client("gamma", 6, secrets=(secret(0),), enabled=False))
             await on.change(client("alpha", 3, secrets=(secret(3000),), enabled=False))
             await on.directory.refresh()
             assert on.directory.oldest_secret_ms() == 5000

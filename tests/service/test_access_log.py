@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from authsvc.http.access_log import AccessLog
 from servers import wait_until
 from service.one_instance import GRANT, OneInstance, basic, bearer, client_of, one_instance
 from service.wire import Answer, Connection, Field
@@ -40,7 +41,7 @@ def told(instance: OneInstance, answer: Answer) -> dict[str, Any]:
     [line] = found()
     assert line["level"] == "info"
     assert line["client"] == "127.0.0.1"
-    assert 0 < line["seconds"] < 60
+    assert 0 <= line["seconds"] < 60
     return {name: line.get(name) for name in ("endpoint", "status", "client_id", "error", "reason")}
 
 
@@ -84,21 +85,25 @@ def test_a_client_that_is_refused_is_told_with_a_reason_that_it_does_not_learn(
 
 
 def test_a_token_that_is_refused_is_told_with_what_became_of_it(instance: OneInstance) -> None:
-    def refused(token: str) -> tuple[str, str]:
+    def refused(token: str, client_id: str | None = None) -> tuple[str, str]:
         answer = instance.ask("GET", "/validate", bearer(token))
         found = told(instance, answer)
-        assert (found["status"], found["error"]) == (401, "invalid_token")
+        assert (found["status"], found["error"], found["client_id"]) == (401, "invalid_token", client_id)
         return found["reason"], answer.json["error_description"]
 
     assert refused(MALFORMED) == ("The token is malformed.",) * 2
     one_time = instance.issue(target="/ott")
     assert instance.valid(one_time)
-    assert refused(one_time) == ("The token was used.",) * 2
+    assert refused(one_time, "app") == ("The token was used.",) * 2
     instance.put(client_of("fading", "read", revision=100))
     token = instance.issue("fading")
     instance.put(client_of("fading", "read", revision=101, enabled=False))
     unknown = "The token is unknown or has expired."
-    assert refused(token) == ("The token has ended: its client is disabled.", unknown)
+    assert refused(token, "fading") == ("The token has ended: its client is disabled.", unknown)
+    narrow = instance.issue("other")
+    answer = instance.ask("GET", "/validate?scope=write", bearer(narrow))
+    lacking = "The token does not carry every scope that was asked for."
+    assert told(instance, answer) == line("validate", 403, "other", "insufficient_scope", lacking)
 
 
 def test_what_is_no_request_of_ours_is_told(instance: OneInstance) -> None:
@@ -112,6 +117,24 @@ def test_what_is_no_request_of_ours_is_told(instance: OneInstance) -> None:
         answer = connection.answer()
     assert answer is not None
     assert told(instance, answer) == line("other", 400, error="invalid_request", reason="This is not a valid HTTP request.")
+
+
+def test_a_token_in_the_place_of_a_request_id_is_not_told(instance: OneInstance) -> None:
+    token = instance.issue()
+    assert instance.ask("GET", "/health", ("X-Request-Id", token)).header("x-request-id") == token
+    wait_until(lambda: any(line["request_id"] == "a token" for line in requests_of(instance)), "the request is logged")
+    assert token not in instance.log()
+
+
+def test_while_lines_of_its_level_are_not_written_requests_take_the_short_way() -> None:
+    told_of = AccessLog(True, 1, lambda client_id: True)
+    for level, on in (("debug", True), ("info", True), ("warning", False), ("error", False), ("info", True)):
+        told_of.follow(level)
+        assert told_of.on is on
+    quiet = AccessLog(False, 1, lambda client_id: True)
+    assert not quiet.on
+    quiet.follow("debug")
+    assert quiet.on
 
 
 def test_only_a_share_of_the_successes_is_told_and_every_refusal(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def test_at_debug_each_worker_tells_of_each_request_until_it_is_over(instance: O
 
     wait_until(none_told, "every worker follows")
     assert "another log level was asked for" in instance.log()
+    wait_until(lambda: "the configured log level is in force again" in instance.log(), "it is over by itself")
 
 
 def test_a_level_ends_by_itself() -> None:
@@ -98,4 +99,5 @@ def test_the_command_changes_it(command: CommandLine, instance: OneInstance) -> 
         "log", "debug", management_secret="another-secret-of-ours"
     )
     assert "is it a management address?" in command.refused("log", "debug", "--url", f"http://127.0.0.1:{instance.port}/validate?x=")
-    assert "cannot be asked" in command.refused("log", "debug", "--url", "http://127.0.0.1:1")
+    for nowhere in ("http://127.0.0.1:1", "http://[::1", "http://\u00fc..x"):
+        assert "cannot be asked" in command.refused("log", "debug", "--url", nowhere)

@@ -32,6 +32,7 @@ from authsvc.tokens import Tokens
 
 TICK_SECONDS = 1.0
 POLL_SECONDS = 0.01
+SECRETS_SECONDS = 60.0
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +50,8 @@ class Instance:
         self._history = History()
         self._profiling = Profiling()
         self._backlog_seen = 0.0, 0.0
-        self._secrets_of: bytes | None = None
+        self._secrets_seen: bytes | None = None
+        self._secrets_again_at = 0.0
         self.draining = False
 
     @property
@@ -80,6 +82,7 @@ class Instance:
         self._directory = Directory(self._redis)
         tokens = Tokens(self._keys, LiveTokens(self._pipeline), self._directory, self._counts)
         self._access_log = AccessLog(settings.access_log, settings.access_log_success_share, self._directory.knows)
+        self._access_log.follow(self._log_level.name)
         endpoints = Endpoints(Handlers(tokens, self.admission), self._counts, self.admission, self._access_log)
         management = Management(self._not_ready, self._metrics.render, settings.management_secret, self._profiling, self._log_level)
         self._front = Front(endpoints, create_pages(settings.issuer), management, settings.management_port)
@@ -101,12 +104,16 @@ class Instance:
     async def _fold(self) -> None:
         while True:
             self._access_log.follow(self._log_level.follow())
-            if self._directory.current != self._secrets_of:
-                self._secrets_of = self._directory.current
-                self._metrics.oldest_secret.set(self._directory.oldest_secret_ms() / 1000)
+            self._look_at_secrets()
             self._metrics.fold()
             self._metrics.vitals.redis_up.set(self._silent_seconds() < TICK_SECONDS)
             await asyncio.sleep(TICK_SECONDS)
+
+    def _look_at_secrets(self) -> None:
+        """At once when the first clients are there, then no more often than it matters to who thinks in years."""
+        if self._directory.current != self._secrets_seen and (self._secrets_seen is None or monotonic() >= self._secrets_again_at):
+            self._secrets_seen, self._secrets_again_at = self._directory.current, monotonic() + SECRETS_SECONDS
+            self._metrics.oldest_secret.set(self._directory.oldest_secret_ms() / 1000)
 
     async def _watch(self) -> None:
         """Look once a second how far Redis has come: an idle instance must notice, too, that it went silent or ran back."""

@@ -44,8 +44,8 @@ class ManagementPort:
     def ask(self, method: str, path: str, asked: dict[str, str | int], timeout_seconds: float) -> bytes:
         """The body of a good answer."""
         url = f"{self.address}{path}?{urlencode(asked)}"
-        request = Request(url, method=method, headers={"Authorization": f"Bearer {self._secret}"})  # noqa: S310 - http and https only
         try:
+            request = Request(url, method=method, headers={"Authorization": f"Bearer {self._secret}"})  # noqa: S310 - http and https only
             with _opener.open(request, timeout=timeout_seconds) as answer:
                 body: bytes = answer.read()
                 return body
@@ -55,5 +55,5 @@ class ManagementPort:
             if error.code == HTTPStatus.TOO_MANY_REQUESTS:
                 raise OperatorError(f"{self.address} is being profiled already: try again when that is over.") from error
             raise OperatorError(f"{self.address} answers {error.code}: is it a management address?") from error
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise OperatorError(f"{self.address} cannot be asked: {error}.") from error

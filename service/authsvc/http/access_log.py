@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from authsvc.errors import Refusal
-from authsvc.http.request import Request
+from authsvc.http.request import Request, loggable
 from authsvc.http.response import Response
 
 Address = tuple[str, int] | None
@@ -32,9 +32,9 @@ class AccessLog:
         """Whether lines are written at all; to be read only."""
 
     def follow(self, level: str) -> None:
-        """Tell of everything while the level is debug."""
+        """Tell of everything while the level is debug, and of nothing while lines of level info are not written."""
         self._all = level == "debug"
-        self.on = self._asked_for or self._all
+        self.on = self._all or (self._asked_for and level == "info")
 
     def tell(
         self,
@@ -59,13 +59,13 @@ class AccessLog:
         log.info(
             "request",
             **line,
-            request_id=request_id.decode("ascii"),
-            client_id=self._client_id(response, request),
+            request_id=loggable(request_id),
+            client_id=error.client_id if isinstance(error, Refusal) and error.client_id else self._client_id(response, request),
             client=address and address[0],
         )
 
     def _client_id(self, response: Response, request: Request | None) -> str | None:
-        """Whose token it is, else who asks, whether or not he proved it."""
+        """Whose token was validated, else who asks, whether or not he proved it."""
         for name, value in response.headers:
             if name == b"x-auth-client":
                 return value.decode("ascii")

@@ -70,6 +70,7 @@ class Front:
             failure = error
             response = failed(error, name, request_id)
         self._endpoints.note(name, response, request_id, _arrival(scope), scope["client"], error=failure)
+        failure = None  # as in `Endpoints.answer`
         await _send(send, response, request_id)
 
     async def _page(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> None:

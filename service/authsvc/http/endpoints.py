@@ -11,7 +11,7 @@ from authsvc.admission import Admission
 from authsvc.errors import Refusal, ServerError
 from authsvc.http.access_log import AccessLog, Address
 from authsvc.http.handlers import Handler, Handlers
-from authsvc.http.request import Request
+from authsvc.http.request import Request, loggable
 from authsvc.http.response import Response, refused
 from authsvc.metrics import Counts
 
@@ -62,6 +62,8 @@ class Endpoints:
             failure = error
             response = failed(error, endpoint.name, request_id)
         self.note(endpoint.name, response, request_id, arrived, address, request, failure)
+        # Its traceback holds this frame: each would keep the other, and the request, until somebody looks for garbage.
+        failure = None
         return response
 
     def finish(self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float) -> Response:
@@ -102,5 +104,5 @@ def failed(error: Exception | None, name: str, request_id: bytes) -> Response:
 
 def defect(name: str, request_id: bytes, error: BaseException | None = None) -> Response:
     """Log the error, by default the one that is being handled, and answer with nothing of it."""
-    log.error("a request failed", endpoint=name, request_id=request_id.decode("ascii"), exc_info=error or True)
+    log.error("a request failed", endpoint=name, request_id=loggable(request_id), exc_info=error or True)
     return refused(ServerError("This is a defect of the service; its log has the details."), request_id)

@@ -13,7 +13,7 @@ import structlog
 from pydantic import SecretStr
 
 from authsvc.errors import InvalidRequest, NotFound, Refusal, Unavailable
-from authsvc.http.request import accepted_request_id
+from authsvc.http.request import accepted_request_id, loggable
 from authsvc.http.response import Fields, Response, framed, ok, other_method, refused
 from authsvc.logs import LEVELS, MOST_LEVEL_SECONDS, LogLevel
 from authsvc.metrics import CONTENT_TYPE
@@ -50,7 +50,8 @@ class Management:
             if scope["path"] in ("/profile", "/log"):
                 self._check(headers.get(b"authorization"))
                 answer = self._profile if scope["path"] == "/profile" else self._log
-                response = await answer(scope["method"], dict(parse_qsl(scope["query_string"].decode("ascii", "replace"))))
+                asked = dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
+                response = await answer(scope["method"], asked, loggable(request_id))
             else:
                 response = await self._answer(scope["path"], scope["method"])
         except Refusal as refusal:
@@ -77,7 +78,7 @@ class Management:
         if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
             raise NotFound("There is nothing at this path.")
 
-    async def _profile(self, method: str, asked: dict[str, str]) -> Response:
+    async def _profile(self, method: str, asked: dict[str, str], request_id: str) -> Response:
         if method not in ("GET", "HEAD"):
             return other_method(method, ("GET",))
         kind = asked.get("kind", "cpu")
@@ -87,15 +88,18 @@ class Management:
         stacks = await asyncio.to_thread(self._profiling.take, kind, seconds, threading.get_ident())
         return Response(200, TEXT_FIELDS, stacks.encode())
 
-    async def _log(self, method: str, asked: dict[str, str]) -> Response:
+    async def _log(self, method: str, asked: dict[str, str], request_id: str) -> Response:
         if method != "PUT":
             return other_method(method, ("PUT",))
         level = asked.get("level", "")
         if level not in LEVELS:
             raise InvalidRequest(f"level must be one of {', '.join(LEVELS)}.")
         seconds = _seconds(asked.get("seconds", ""), MOST_LEVEL_SECONDS)
-        log.warning("another log level was asked for", to=level, seconds=seconds)
+        if level == "error":  # after which no warning is written
+            log.warning("another log level was asked for", to=level, seconds=seconds, request_id=request_id)
         self._log_level.ask_for(level, seconds)
+        if level != "error":
+            log.warning("another log level was asked for", to=level, seconds=seconds, request_id=request_id)
         return ok(b'{"level":"%b","seconds":%d}' % (level.encode(), seconds))
 
 

@@ -230,7 +230,7 @@ class WireProtocol(HttpToolsProtocol):
             response = refused(refusal, request_id)
             self.transport.write(wire_bytes(response, request_id, self.server_state.default_headers, closing=True))
             state: WorkerState = self.app_state["worker"]
-            state.endpoints.note("other", response, request_id, monotonic(), self.client, error=refusal)
+            state.endpoints.note("other", response, request_id, self._arrived or monotonic(), self.client, error=refusal)
         self._ending = True
         self.transport.write_eof()
         self.timeout_keep_alive_task = self.loop.call_later(LINGER_SECONDS, self.timeout_keep_alive_handler)

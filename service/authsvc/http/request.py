@@ -11,6 +11,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
+from authsvc.credentials import TOKEN_LENGTH
 from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
 from authsvc.model import MAX_SCOPES, SCOPE_PATTERN
 from authsvc.tokens import Credentials
@@ -41,6 +42,11 @@ def accepted_request_id(given: bytes | None) -> bytes:
     if given is not None and _REQUEST_ID.fullmatch(given):
         return given
     return new_request_id()
+
+
+def loggable(request_id: bytes) -> str:
+    """An id as it may stand in a log: somebody may have sent his token as one, and then it is not told."""
+    return "a token" if len(request_id) == TOKEN_LENGTH and request_id[2:3] == b"_" else request_id.decode("ascii")
 
 
 class Head:

@@ -99,8 +99,10 @@ class Directory:
         return client_id in self.clients
 
     def oldest_secret_ms(self) -> int:
-        """When the oldest secret that an enabled client may use was made, Unix milliseconds; 0 where none is. Looks at every client."""
-        return min((secret.created_ms for client in self.clients.values() if client.enabled for secret in client.record.secrets), default=0)
+        """When the oldest secret that an enabled client may use was made, Unix milliseconds; 0 where none is known. Looks at all."""
+        in_use = (secret for client in self.clients.values() if client.enabled for secret in client.record.secrets)
+        # Those that were imported without a time have 0.
+        return min((secret.created_ms for secret in in_use if secret.created_ms), default=0)
 
     def covers(self, judged: bytes, seen: bytes | None) -> bool:
         """Whether a judgement by the version `judged` holds for a batch that saw `seen`."""
