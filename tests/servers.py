@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -20,6 +22,7 @@ from typing import Any, ClassVar
 import psutil
 import redis
 
+from localstack.ports import free_base_port
 from localstack.servers import find_redis
 
 TOKEN_KEY = "k3Vt9wQzX1pLr8sYbN5mHc2jDf7gAe4U"
@@ -35,12 +38,29 @@ SLOTS = 16384
 """Of every Redis Cluster."""
 
 
+PROCESSES = 4
+"""Of pytest at the same time, at most (scripts/test)."""
+PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % PROCESSES
+# Below those that the kernel lends to whoever connects, and those of local stacks (localstack/ports.py); a share for each process.
+_SHARE = range(2000 + PROCESS, 10_000, PROCESSES)
+_ports = itertools.cycle(random.sample(_SHARE, len(_SHARE)))
+
+
 def free_port() -> int:
-    """A port of loopback that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, and that no other test was given for long."""
+    for port in _ports:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("ports never end")
+
+
+def free_stack_port(instances: int) -> int:
+    """The first port of a local stack, which no other process of pytest takes at the same time."""
+    while True:
+        port = free_base_port(instances)
+        if port // 300 % PROCESSES == PROCESS:
+            return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:

@@ -16,8 +16,8 @@ from rendering import render
 from value_sets import API_VERSIONS, VALUE_SETS
 
 from certificates import Authority
-from servers import wait_until
-from service.nginx_fixture import HTTP, STREAM, NginxServer, free_port, nginx_binary
+from servers import free_port, wait_until
+from service.nginx_fixture import HTTP, STREAM, NginxServer, nginx_binary
 from service.one_instance import FORM, OneInstance, basic, bearer, one_instance, secret_of
 from service.wire import ask
 

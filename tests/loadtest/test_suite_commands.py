@@ -15,14 +15,14 @@ from localstack.layout import ROOT
 from localstack.stack import Stack
 from outcome.results import Figures, read_results
 from outcome.run import read_run
-from servers import free_port
+from servers import free_stack_port
 
 SECONDS = 240
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    stack = Stack(tmp_path_factory.mktemp("load") / "run", port=free_port() % 20_000 + 10_000, instances=1)
+    stack = Stack(tmp_path_factory.mktemp("load") / "run", port=free_stack_port(1), instances=1)
     stack.start()
     yield stack.layout.run_dir
     stack.stop()

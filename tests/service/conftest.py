@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from localstack import Stack, StackState
-from localstack.ports import free_base_port
-from servers import assert_tells_no_secret
+from servers import assert_tells_no_secret, free_stack_port
 
 INSTANCES = 4
 
@@ -16,7 +15,9 @@ INSTANCES = 4
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A running stack. Whoever kills a part of it waits until it is ready again; whoever stops it makes a stack of his own."""
-    shared = Stack(tmp_path_factory.mktemp("stack"), port=free_base_port(INSTANCES), instances=INSTANCES, env={"AUTH_DRAIN_SECONDS": "0.2"})
+    shared = Stack(
+        tmp_path_factory.mktemp("stack"), port=free_stack_port(INSTANCES), instances=INSTANCES, env={"AUTH_DRAIN_SECONDS": "0.2"}
+    )
     shared.start()
     yield shared
     shared.stop()

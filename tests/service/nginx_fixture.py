@@ -45,12 +45,6 @@ def nginx_version(binary: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups())
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def silent_port() -> Iterator[int]:
     """A loopback port that answers no attempt to connect, like a machine that is gone: its queue of connections is full."""

@@ -29,11 +29,10 @@ from authsvc.model import Event, Kind, TokenValue
 from contract.live_parts import answer, connected
 from localstack import Stack
 from localstack.leftovers import alive
-from localstack.ports import free_base_port
 from localstack.statefile import Pids
 from localstack.supervision import Supervisor
 from localstack.web import is_healthy, is_ready
-from servers import ServiceProcess, running, wait_until
+from servers import ServiceProcess, free_stack_port, running, wait_until
 from service.ledger import Ledger, Load, ask_about_everything, discrepancies, live_state, record_state
 from service.one_instance import client_of
 from service.wire import ask
@@ -163,7 +162,7 @@ VICTIMS: dict[str, Callable[[Pids], list[int]]] = {
 def fire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fire]:
     """Two instances, nginx, Redis and a quick writer."""
     env = {"AUTH_DRAIN_SECONDS": "0.2", **{f"AUTH_{name.upper()}": str(value) for name, value in WRITER.items()}}
-    stack = Stack(tmp_path_factory.mktemp("fire"), port=free_base_port(INSTANCES), instances=INSTANCES, env=env)
+    stack = Stack(tmp_path_factory.mktemp("fire"), port=free_stack_port(INSTANCES), instances=INSTANCES, env=env)
     try:
         stack.start()
         yield Fire(stack)

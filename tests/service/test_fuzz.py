@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import authsvc
-from servers import wait_until
-from service.nginx_fixture import CONFIGURATION, NginxServer, free_port
+from servers import free_port, wait_until
+from service.nginx_fixture import CONFIGURATION, NginxServer
 from service.one_instance import FORM, GRANT, HOT_POST, JSON, OneInstance, basic, bearer, encoded, one_instance
 from service.wire import ANSWER_SECONDS, Answer, Connection, Field, NotHttp, request
 

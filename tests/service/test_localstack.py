@@ -22,8 +22,7 @@ import pytest
 
 from localstack import Stack, StackState
 from localstack.layout import ROOT
-from localstack.ports import free_base_port
-from servers import runs, wait_until
+from servers import free_stack_port, runs, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -83,7 +82,7 @@ def status(url: str) -> int:
 @pytest.fixture
 def idle(tmp_path: Path) -> Iterator[CommandLine]:
     """A run folder in which nothing runs yet."""
-    line = CommandLine(tmp_path / "run", free_base_port(1))
+    line = CommandLine(tmp_path / "run", free_stack_port(1))
     yield line
     line.run("down")
 
@@ -91,7 +90,7 @@ def idle(tmp_path: Path) -> Iterator[CommandLine]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A stack of two instances, for tests that leave it running."""
-    line = CommandLine(tmp_path_factory.mktemp("running") / "run", free_base_port(2))
+    line = CommandLine(tmp_path_factory.mktemp("running") / "run", free_stack_port(2))
     done = line.up("--instances", "2", env={"AUTH_WRITER_PROFILE": "latency"})
     assert done.returncode == 0, done.stderr
     yield line

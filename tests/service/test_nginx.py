@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from servers import runs
+from servers import free_port, runs
 from service.nginx_fixture import (
     CONFIGURATION,
     HTTP,
@@ -34,7 +34,6 @@ from service.nginx_fixture import (
     ask,
     ask_raw,
     check_configuration,
-    free_port,
     nginx_binary,
     nginx_version,
     silent_port,

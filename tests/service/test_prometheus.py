@@ -14,9 +14,8 @@ import pytest
 
 from generate import dashboard
 from localstack import Stack, StackState
-from localstack.ports import free_base_port
 from prometheus_server import NEEDS_PROMETHEUS, PrometheusServer
-from servers import wait_until
+from servers import free_stack_port, wait_until
 
 pytestmark = [NEEDS_PROMETHEUS, pytest.mark.timeout(400)]
 
@@ -31,7 +30,7 @@ SLOW_SECONDS = 60.0
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Of its own: parts of it are stopped."""
     env = {"AUTH_DRAIN_SECONDS": "0.2", "AUTH_BACKLOG_LIMIT": str(BACKLOG_LIMIT), "AUTH_WRITER_BATCH_SECONDS": "0.2"}
-    found = Stack(tmp_path_factory.mktemp("watched"), port=free_base_port(INSTANCES), instances=INSTANCES, env=env)
+    found = Stack(tmp_path_factory.mktemp("watched"), port=free_stack_port(INSTANCES), instances=INSTANCES, env=env)
     found.start()
     yield found
     found.stop()

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from certificates import Authority
-from servers import runs, wait_until
-from service.nginx_fixture import STREAM, NginxServer, free_port, silent_port
+from servers import free_port, runs, wait_until
+from service.nginx_fixture import STREAM, NginxServer, silent_port
 from service.one_instance import FORM, OneInstance, basic, one_instance
 from service.steady_load import SteadyLoad
 from service.wire import Connection, ask, request
