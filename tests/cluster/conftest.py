@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.failed and item.get_closest_marker("cluster"):
         report.sections += [(f"namespace {namespace.name}", namespace.describe()) for namespace in Namespace.open]
     return report
+
+
+UNTIL = "TEST_CLUSTER_UNTIL"
+"""Unix seconds after which no further test begins, for a run that must have an end however slow the machine is."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before a release is made for it."""
+    if time.time() > float(os.environ.get(UNTIL, "inf")):
+        pytest.skip("the time of this run is over: run `scripts/test cluster`")
 
 
 @pytest.fixture(scope="module")
