@@ -89,9 +89,9 @@ async def succeeds(work: Callable[[], Awaitable[Any]], what: str) -> Any:
 
 
 @asynccontextmanager
-async def redis_client(port: int) -> AsyncIterator[RedisClient]:
+async def redis_client(port: int, **settings: int) -> AsyncIterator[RedisClient]:
     """The client for everything that is not hot, as the service connects it."""
-    redis = connect_redis(settings_of(port))
+    redis = connect_redis(settings_of(port, **settings))
     try:
         yield redis
     finally:

@@ -22,7 +22,7 @@ from authsvc.live.mirror import Mirror, Origin, Put, PutResult
 from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, Script
 from authsvc.model import Client, DeletedClient, Secret, Version
 from authsvc.promise import Promise, settle
-from contract.live_parts import IDENTITY, client, redis_client, until
+from contract.live_parts import IDENTITY, PATIENT_MS, client, redis_client, until
 from contract.redis_wires import Relay
 from servers import RedisServer
 
@@ -56,7 +56,8 @@ class Parts:
 @asynccontextmanager
 async def parts(server: RedisServer, directory_port: int | None = None) -> AsyncIterator[Parts]:
     """The directory may come to its server by another port, where a relay listens."""
-    async with redis_client(server.port) as redis, redis_client(directory_port or server.port) as read_from:
+    writing, reading = redis_client(server.port, redis_timeout_ms=PATIENT_MS), redis_client(directory_port or server.port)
+    async with writing as redis, reading as read_from:
         directory = Directory(read_from)
         try:
             yield Parts(redis, Mirror(redis), directory)

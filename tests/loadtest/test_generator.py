@@ -19,6 +19,8 @@ from outcome.thresholds import Thresholds, judge
 from servers import free_port
 from suite.launch import run_plan
 
+pytestmark = pytest.mark.alone
+
 CREDENTIALS = dict.fromkeys(("client_id", "client_secret", "brief_client_id", "brief_client_secret"), "x")
 
 

@@ -16,6 +16,8 @@ from servers import wait_until
 from service.one_instance import OneInstance, assert_refused, basic, bearer, one_instance
 from service.wire import Connection, request
 
+pytestmark = pytest.mark.alone
+
 PLACES = 4
 HEALTH = request("GET", "/health")
 
