@@ -198,7 +198,7 @@ class Tokens:
                 await self._directory.reach(call.version)
                 continue
             if client is None:
-                raise InvalidClient("Client authentication failed.", because)
+                raise _unauthenticated(because)
             if name is not None:
                 self._revoked(outcome)
             return
@@ -266,7 +266,7 @@ class Tokens:
         matches = credentials.secret_matches(presented.secret, digests)
         if client is None or not matches or not client.enabled:
             because = "is unknown" if client is None else "is disabled" if matches else "presents a secret that is not its own"
-            raise InvalidClient("Client authentication failed.", f"The client {because}.")
+            raise _unauthenticated(f"The client {because}.")
         return client
 
     def _count(self, reply: bytes | None) -> None:
@@ -286,6 +286,10 @@ class Tokens:
     def _understood(outcome: bytes) -> None:
         if outcome == b"form":
             raise Unavailable("The token is kept in a form that this release cannot read.")
+
+
+def _unauthenticated(because: str) -> InvalidClient:
+    return InvalidClient("Client authentication failed.", because)
 
 
 def _overtaken() -> Unavailable:

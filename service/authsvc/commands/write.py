@@ -130,8 +130,12 @@ async def write(settings: Settings) -> None:
 async def _follow(log_level: LogLevel, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         log_level.follow()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), TICK_SECONDS)
+        await _pause(stopping, TICK_SECONDS)
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
 
 
 class _QuietServer(uvicorn.Server):
@@ -208,8 +212,7 @@ class Housekeeping:
         while not stopping.is_set():
             done = await self.try_once(name, work)
             # What failed makes the writer unready, so it is tried again soon, however long its own interval.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), seconds if done else min(seconds, TICK_SECONDS))
+            await _pause(stopping, seconds if done else min(seconds, TICK_SECONDS))
 
     async def try_once(self, name: str, work: Callable[[], Awaitable[None]]) -> bool:
         """Do one part and say whether it went well; an error is logged once and makes the writer not ready until it is over."""

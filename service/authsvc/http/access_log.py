@@ -60,12 +60,14 @@ class AccessLog:
             "request",
             **line,
             request_id=loggable(request_id),
-            client_id=error.client_id if isinstance(error, Refusal) and error.client_id else self._client_id(response, request),
+            client_id=self._client_id(response, request, error),
             client=address and address[0],
         )
 
-    def _client_id(self, response: Response, request: Request | None) -> str | None:
-        """Whose token was validated, else who asks, whether or not he proved it."""
+    def _client_id(self, response: Response, request: Request | None, error: BaseException | None) -> str | None:
+        """Whose token was validated or refused, else who asks, whether or not he proved it."""
+        if isinstance(error, Refusal) and error.client_id:
+            return error.client_id
         for name, value in response.headers:
             if name == b"x-auth-client":
                 return value.decode("ascii")

@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -49,9 +50,11 @@ class Management:
         try:
             if scope["path"] in ("/profile", "/log"):
                 self._check(headers.get(b"authorization"))
-                answer = self._profile if scope["path"] == "/profile" else self._log
-                asked = dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
-                response = await answer(scope["method"], asked, loggable(request_id))
+                method, asked = scope["method"], dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
+                if scope["path"] == "/profile":
+                    response = await self._profile(method, asked)
+                else:
+                    response = self._log(method, asked, request_id)
             else:
                 response = await self._answer(scope["path"], scope["method"])
         except Refusal as refusal:
@@ -78,7 +81,7 @@ class Management:
         if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
             raise NotFound("There is nothing at this path.")
 
-    async def _profile(self, method: str, asked: dict[str, str], request_id: str) -> Response:
+    async def _profile(self, method: str, asked: dict[str, str]) -> Response:
         if method not in ("GET", "HEAD"):
             return other_method(method, ("GET",))
         kind = asked.get("kind", "cpu")
@@ -88,18 +91,19 @@ class Management:
         stacks = await asyncio.to_thread(self._profiling.take, kind, seconds, threading.get_ident())
         return Response(200, TEXT_FIELDS, stacks.encode())
 
-    async def _log(self, method: str, asked: dict[str, str], request_id: str) -> Response:
+    def _log(self, method: str, asked: dict[str, str], request_id: bytes) -> Response:
         if method != "PUT":
             return other_method(method, ("PUT",))
         level = asked.get("level", "")
         if level not in LEVELS:
             raise InvalidRequest(f"level must be one of {', '.join(LEVELS)}.")
         seconds = _seconds(asked.get("seconds", ""), MOST_LEVEL_SECONDS)
+        tell = partial(log.warning, "another log level was asked for", to=level, seconds=seconds, request_id=loggable(request_id))
         if level == "error":  # after which no warning is written
-            log.warning("another log level was asked for", to=level, seconds=seconds, request_id=request_id)
+            tell()
         self._log_level.ask_for(level, seconds)
         if level != "error":
-            log.warning("another log level was asked for", to=level, seconds=seconds, request_id=request_id)
+            tell()
         return ok(b'{"level":"%b","seconds":%d}' % (level.encode(), seconds))
 
 
