@@ -21,7 +21,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from authsvc.model import TokenRecord
-from authsvc.records import oracle_sql, sqlite
+from authsvc.records import oracle_sql, sqlite_sql
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import RecordStore
 from authsvc.records.migrate import upgrade
@@ -58,7 +58,7 @@ async def _embedded(folder: Path) -> AsyncIterator[Subject]:
 
         async def write(rows: list[tuple[Any, ...]]) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(sqlite.MERGE_RECORD, rows)
+            connection.executemany(sqlite_sql.MERGE_RECORD, rows)
             connection.execute("COMMIT")
 
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -18,7 +18,9 @@ from authsvc.model import (
     DEFAULT_ACCESS_TTL_SECONDS,
     DEFAULT_ONE_TIME_TTL_SECONDS,
     MAX_SECRETS,
+    Cause,
     Client,
+    ClientChange,
     DeletedClient,
     Secret,
     servable,
@@ -28,6 +30,7 @@ from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Rec
 IN_FORCE_SECONDS = 15.0
 """How long a command waits for a complete mirror and for its own change to be in force."""
 POLL_SECONDS = 0.1
+CHANGES_AT_ONCE = 1000
 NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
 
 log = structlog.get_logger(__name__)
@@ -58,9 +61,11 @@ def check_client(client: Client) -> Client:
 class Clients:
     """Changes of clients: stored first, then mirrored, and reported when they hold on every instance."""
 
-    def __init__(self, store: RecordStore, mirror: Mirror, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: RecordStore, mirror: Mirror, asked_by: str, request_id: str, clock: Callable[[], float] = time.time) -> None:
+        """Every change is noted in the record store with who asked for it, and in which request."""
         self._store = store
         self._mirror = mirror
+        self._asked_by, self._request_id = asked_by, request_id
         self._clock = clock
 
     async def add(
@@ -74,7 +79,7 @@ class Clients:
         text, secret = self._new_secret()
         client = Client(client_id, tuple(dict.fromkeys(scopes)), (secret,), True, access_ttl_seconds, one_time_ttl_seconds)
         try:
-            stored = await self._store.add_client(check_client(client))
+            stored = await self._store.add_client(check_client(client), self._cause("add"))
         except ClientExists:
             raise OperatorError(f"Client {client_id} exists already.") from None
         return await self._bring_into_force(stored, text)
@@ -88,7 +93,7 @@ class Clients:
                 raise OperatorError(f"Client {client_id} has two live secrets: retire the older one first.")
             return replace(client, secrets=(*client.secrets, secret))
 
-        return await self._change(client_id, change, text)
+        return await self._change("rotate", client_id, change, text)
 
     async def retire(self, client_id: str) -> Change:
         """End the older of two live secrets."""
@@ -98,24 +103,24 @@ class Clients:
                 raise OperatorError(f"Client {client_id} has one live secret: rotate first.")
             return replace(client, secrets=client.secrets[1:])
 
-        return await self._change(client_id, change)
+        return await self._change("retire", client_id, change)
 
     async def disable(self, client_id: str) -> Change:
         """Refuse the client and its tokens until `enable`."""
-        return await self._change(client_id, lambda client: replace(client, enabled=False))
+        return await self._change("disable", client_id, lambda client: replace(client, enabled=False))
 
     async def enable(self, client_id: str) -> Change:
         """Accept the client again; its unexpired tokens come back."""
-        return await self._change(client_id, lambda client: replace(client, enabled=True))
+        return await self._change("enable", client_id, lambda client: replace(client, enabled=True))
 
     async def revoke_tokens(self, client_id: str) -> Change:
         """End all the client's tokens, in constant time."""
-        return await self._change(client_id, lambda client: replace(client, epoch=NEW_EPOCH))
+        return await self._change("revoke-tokens", client_id, lambda client: replace(client, epoch=NEW_EPOCH))
 
     async def delete(self, client_id: str) -> Change:
         """Delete the client and end its tokens; adding the id again revives none of them."""
         try:
-            gone = await self._store.delete_client(client_id)
+            gone = await self._store.delete_client(client_id, self._cause("delete"))
         except ClientMissing:
             raise _missing(client_id) from None
         return await self._bring_into_force(gone)
@@ -126,9 +131,9 @@ class Clients:
         for client in clients:
             check_client(client)
             try:
-                stored.append(await self._store.add_client(client))
+                stored.append(await self._store.add_client(client, self._cause("import")))
             except ClientExists:
-                stored.append(await self._store.change_client(client.id, _replacement(client)))
+                stored.append(await self._store.change_client(client.id, _replacement(client), self._cause("import")))
         problem = await self._bring_all_into_force(stored)
         return [Change(client, problem=problem) for client in stored]
 
@@ -139,17 +144,27 @@ class Clients:
             raise _missing(client_id)
         return client
 
+    async def changes(self, client_id: str | None, since_ms: int) -> AsyncIterator[list[ClientChange]]:
+        """What was done to one client, or to all, page by page and in the order in which it was done."""
+        last = 0
+        while page := await self._store.read_changes(client_id, since_ms, last, CHANGES_AT_ONCE):
+            yield page
+            last = page[-1].revision
+
     async def list(self) -> list[Client]:
         """All clients."""
         return await self._store.list_clients()
+
+    def _cause(self, change: str) -> Cause:
+        return Cause(change, self._asked_by, self._request_id)
 
     def _new_secret(self) -> tuple[str, Secret]:
         text = new_secret()
         return text, Secret(secret_digest(text.encode("ascii")), int(self._clock() * 1000))
 
-    async def _change(self, client_id: str, change: Callable[[Client], Client], secret: str | None = None) -> Change:
+    async def _change(self, name: str, client_id: str, change: Callable[[Client], Client], secret: str | None = None) -> Change:
         try:
-            client = await self._store.change_client(client_id, change)
+            client = await self._store.change_client(client_id, change, self._cause(name))
         except ClientMissing:
             raise _missing(client_id) from None
         return await self._bring_into_force(client, secret)
@@ -208,11 +223,12 @@ async def seed(store: RecordStore, clients: Iterable[Client]) -> list[str]:
     wanted = {client.id: check_client(client) for client in clients}
     held = {client.id: client for client in await store.read_clients(wanted) if isinstance(client, Client)}
     differing = [client for client in wanted.values() if client.id not in held or held[client.id] != _seeded(client)(held[client.id])]
+    cause = Cause("seed", "AUTH_CLIENTS_FILE")
     for client in differing:
         try:
-            await store.add_client(client)
+            await store.add_client(client, cause)
         except ClientExists:
-            await store.change_client(client.id, _seeded(client))
+            await store.change_client(client.id, _seeded(client), cause)
     return [client.id for client in differing]
 
 

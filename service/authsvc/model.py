@@ -86,6 +86,36 @@ class DeletedClient:
     revision: int
 
 
+class Cause(NamedTuple):
+    """Why a client changes: what is done to it, by whom, and the request that asked, where there is one."""
+
+    change: str
+    changed_by: str
+    request_id: str | None = None
+
+
+class ClientChange(NamedTuple):
+    """A change of a client as the record store has it for good, under the revision that it drew.
+
+    `change`, `changed_by` and `request_id` are those of its Cause; of plain SQL they are `insert`, `update` or `delete`, whom the
+    database knows, and None. The rest is what the client was after it, in columns of the clients, and None for a deleted one.
+    """
+
+    revision: int
+    client_id: str
+    changed_ms: int
+    change: str
+    changed_by: str
+    request_id: str | None
+    scopes: str | None
+    enabled: int | None
+    secrets: int | None
+    """How many were live."""
+    access_ttl_seconds: int | None
+    one_time_ttl_seconds: int | None
+    epoch: int | None
+
+
 def servable(record: Client | DeletedClient) -> Client | DeletedClient:
     """A record as the mirror gets it: a row that no client may be, made by plain SQL, is refused as if it were deleted."""
     return DeletedClient(record.id, record.revision) if isinstance(record, Client) and record.problem() else record

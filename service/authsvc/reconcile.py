@@ -2,7 +2,7 @@
 
 Complete comparison, never "changed since": a transaction that commits late, a row changed by plain SQL, a command killed
 between its steps and a lost bump are all repaired by the same pass. A mirror that cannot be repaired (another store, an
-older one, data that ran back, a lost tag) is replaced under a new incarnation, which ends all older tokens.
+older one, data that ran back on either side, a lost tag) is replaced under a new incarnation, which ends all older tokens.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reconciler:
         self._survey = survey
         self._holder = holder
         self._history = History()
-        self._compared = self._judged = False
+        self._compared = self._judged = self._records_lost = False
         self._doubts: dict[str, int] = {}
         self._complained: dict[str, int] = {}
         self.rebuilds = 0
@@ -96,13 +96,30 @@ class Reconciler:
         if not self._judged or self._history.ran_back(survey):
             return
         self._history.note(survey)
-        await self._store.write_marks(self._history.number, survey.marks)
+        if not await self._records_ran_back(self._history.number):
+            await self._store.write_marks(self._history.number, survey.marks)
+
+    async def _records_ran_back(self, number: int) -> bool:
+        """Whether the record store has lost marks of this incarnation that were seen in it: it was restored to an older state.
+
+        Its clients may be the same, but records of tokens are gone that were acknowledged.
+        """
+        # Noted first, so that a store which goes on is never behind what was noted.
+        noted_number, noted = await self._mirror.recorded()
+        kept_number, marks = await self._store.read_marks()
+        total = sum(mark.entries_added for mark in marks.values())
+        self._records_lost = noted_number == number and (kept_number, total) < (number, noted)
+        if kept_number == number and not self._records_lost:
+            await self._mirror.note_recorded(number, total)
+        return self._records_lost
 
     async def _why_replace(self, survey: Survey) -> str | None:
         """Why this mirror is no good at all, or None."""
         home = survey.version
         if home is None:
             return "there is no complete mirror"
+        if self._records_lost:
+            return "the record store was restored to an older state"
         reason = self._history.ran_back(survey)
         if reason is not None:
             return reason
@@ -170,6 +187,7 @@ class Reconciler:
         records = self._named(await self._store.read_clients(await self._store.revisions()))
         version = await self._mirror.build(records, number, await self._store.identity())
         if version is not None:
+            self._records_lost = False
             self._history.recall(number, {})
             self._history.note(await self._survey(None))
             self._judged = True

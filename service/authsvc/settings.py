@@ -48,8 +48,7 @@ class Settings(BaseSettings):
         "redis://127.0.0.1:6379/0", description="The shared store, `redis://` or `rediss://`, with an optional user and database number."
     )
     redis_mode: Literal["single", "cluster"] = Field(
-        "single",
-        description="`cluster`: `AUTH_REDIS_URL` leads to any node of a Redis Cluster, as in docs/redis-cluster.md.",
+        "single", description="`cluster`: `AUTH_REDIS_URL` leads to any node of a Redis Cluster, as in docs/redis-cluster.md."
     )
     redis_password: SecretStr | None = Field(None, description="Password for Redis, when it is not part of the URL.")
     redis_timeout_ms: int = Field(
@@ -149,12 +148,14 @@ class Settings(BaseSettings):
     retention_days: float = Field(90.0, gt=0, description="Records are kept this long after their token expired.")
     purge_interval_seconds: float = Field(3600.0, gt=0, description="How often expired records are looked for.")
 
+    operator: str | None = Field(
+        None, min_length=1, max_length=200, description="Who works with commands, for the record of changes; by default the user and host."
+    )
     log_level: LevelName = Field("info", description="Lowest level that is logged.")
     management_secret: SecretStr | None = Field(
         None,
         min_length=16,
-        description="Who knows it may ask the management port for a profile (`authsvc profile`) or for another log level for a while "
-        "(`authsvc log`); by default nobody may.",
+        description="Who knows it may ask the management port for a profile or for another log level for a while; by default nobody may.",
     )
     access_log: bool = Field(
         False,

@@ -53,6 +53,12 @@ class SqliteDatabase:
     def prepare(self) -> None:
         """This store is made by whoever opens it."""
 
+    def run_text(self, text: str) -> None:
+        """Run what `authsvc migrate --sql` printed."""
+        self.path.parent.mkdir(parents=True)
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(text)
+
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""
         tables = [str(name) for (name,) in self.plain_sql("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -70,7 +76,7 @@ class SqliteDatabase:
 ORACLE_VARIABLES = ("TEST_ORACLE_DSN", "TEST_ORACLE_USER", "TEST_ORACLE_PASSWORD")
 ORACLE_MISSING = "no Oracle: " + ", ".join(ORACLE_VARIABLES) + " are not all set"
 ORACLE_FAULTS = "TEST_ORACLE_FAULTS"
-OURS = ("clients", "client_tombstones", "tokens", "stream_marks", "store", "leases", "alembic_version")
+OURS = ("clients", "client_tombstones", "client_changes", "tokens", "stream_marks", "store", "leases", "alembic_version")
 
 
 class OracleDatabase:
@@ -104,6 +110,16 @@ class OracleDatabase:
     def prepare(self) -> None:
         """Make the schema."""
         upgrade(self.url)
+
+    def run_text(self, text: str) -> None:
+        """Run what `authsvc migrate --sql` printed as SQL*Plus does: a slash on its own line runs what stands before it."""
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith("--")]
+        assert lines[-1] == "/"
+        statements = [statement.strip() for statement in "\n".join(lines).split("\n/") if statement.strip()]
+        assert statements[-1] == "COMMIT"
+        with oracledb.connect(user=self.user, password=self.password, dsn=self.dsn) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
 
     def contents(self) -> dict[str, list[tuple[object, ...]]]:
         """Every row of every table."""

@@ -54,7 +54,7 @@ class World:
         self.mirror = Mirror(redis)
         self.reconciler = Reconciler(store, self.mirror, Directory(redis), lambda beats: take_survey(pipeline.masters, beats=beats), holder)
         self.instance = Directory(redis)
-        self.clients = Clients(store, self.mirror)
+        self.clients = Clients(store, self.mirror, "somebody", "request-1")
 
     async def seen(self) -> set[str]:
         """The clients that an instance sees now; it must have a complete mirror."""
@@ -316,6 +316,59 @@ def test_a_restored_store_that_draws_the_same_revisions_again_is_noticed(redis_s
             known = restored.instance.get("c1")
             assert known is not None
             assert known.record.scopes == ("write",)
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.parametrize("writer", ["goes on", "starts again"])
+def test_a_store_restored_to_before_what_was_seen_in_it_is_noticed_though_no_client_changed(
+    redis_server: RedisServer, path: Path, tmp_path: Path, writer: str
+) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+        await world.reconciler.keep_marks()
+        with sqlite3.connect(path) as living, sqlite3.connect(tmp_path / "copy.db") as copy:
+            living.backup(copy)
+            for _ in range(3):
+                await world.redis.xadd(STREAMS[5], {"e": "x"})
+                await world.reconciler.keep_marks()
+            assert world.reconciler.rebuilds == 1, "a store that goes on is no reason"
+            before = await world.home()
+            copy.backup(living)
+        living.close()
+        copy.close()
+        if writer == "goes on":
+            await noticed(world, before)
+        else:
+            async with _other(redis_server, path) as restarted:
+                await restarted.reconciler.run_once()
+                await noticed(restarted, before)
+
+    async def noticed(world: World, before: Version) -> None:
+        await world.reconciler.keep_marks()
+        await world.reconciler.run_once()
+        assert (await world.home()).number > before.number
+        assert await world.seen() == {"c1"}
+        for _ in range(3):
+            await world.reconciler.keep_marks()
+            await world.reconciler.run_once()
+        assert (await world.home()).number == before.number + 1, "once"
+
+    in_world(redis_server, path, story)
+
+
+def test_what_two_writers_keep_is_never_taken_for_an_older_state(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        async with _other(redis_server, path) as other:
+            await other.reconciler.run_once()
+            for number in range(30):
+                await world.redis.xadd(STREAMS[number % 16], {"e": "x"})
+                await asyncio.gather(world.reconciler.keep_marks(), other.reconciler.keep_marks())
+                await asyncio.gather(world.reconciler.run_once(), other.reconciler.run_once())
+            assert world.reconciler.rebuilds + other.reconciler.rebuilds == 1
+            assert (await world.mirror.recorded())[1] > 0
 
     in_world(redis_server, path, story)
 

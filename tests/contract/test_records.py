@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
-from authsvc.model import Client, DeletedClient, Secret, StreamMark, TokenRecord
+from authsvc.model import Cause, Client, DeletedClient, Secret, StreamMark, TokenRecord
+from authsvc.records import migrate
 from authsvc.records.connect import connect_store
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, RecordStore
 from contract.record_stores import NEEDS_FAULTS, ORACLE_WAYS, RECORD_STORES, OracleDatabase, OracleFaults, SqliteDatabase
@@ -80,6 +81,34 @@ async def test_open_brings_the_schema_up_to_date_and_keeps_what_is_there(databas
         stored = await store.add_client(ALPHA)
     async with database.opened() as store:
         assert await store.list_clients() == [stored]
+
+
+@awaited
+async def test_who_runs_on_an_earlier_schema_goes_on_while_it_is_brought_up(database: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two releases share one schema: writers of the older one are still there when the migration runs."""
+    database.run_text(migrate.sql(database.url, to="0001"))
+    with monkeypatch.context() as older:
+        for module in ("oracle", "sqlite_file"):
+            older.setattr(f"authsvc.records.{module}.SCHEMA_VERSION", "0001")
+        store = database.store()
+        await store.open()
+    try:
+        stored = await store.add_client(client("early"))
+        migration = asyncio.ensure_future(asyncio.to_thread(migrate.upgrade, database.url))
+        written = 0
+        while not migration.done() or written < 5:
+            await store.write_records([token(written * 100 + number) for number in range(100)])
+            await store.change_client("early", lambda held: replace(held, enabled=not held.enabled))
+            written += 1
+        await migration
+        late = await store.add_client(client("late"))
+        assert await store.read_record((written * 100 - 1).to_bytes(20)) is not None
+        assert late.revision == stored.revision + written + 1, "every change drew one revision"
+        assert (await store.read_changes(None, 0, 0, 10_000))[-1].client_id == "late"
+    finally:
+        await store.close()
+    async with database.opened() as newer:
+        assert await newer.read_client("late") == late
 
 
 @awaited
@@ -420,6 +449,82 @@ async def test_plain_sql_leaves_a_tombstone_for_each_row_that_it_deletes(databas
         assert len({record.revision for record in gone}) == 5
         assert min(record.revision for record in gone) > last.revision
         assert await store.revisions() == {record.id: record.revision for record in gone}
+
+
+CAUSE = Cause("rotate", "somebody@desk", "request-7")
+
+
+@awaited
+async def test_a_change_is_noted_with_its_cause_and_what_came_of_it(database: Any) -> None:
+    async with database.opened() as store:
+        began_ms = int(time.time() * 1000)
+        added = await store.add_client(ALPHA, Cause("add", "somebody@desk", "request-1"))
+        changed = await store.change_client("alpha", lambda held: replace(held, enabled=True, secrets=(NEW,)), CAUSE)
+        gone = await store.delete_client("alpha", Cause("delete", "other@desk"))
+        first, second, third = await store.read_changes(None, 0, 0, 10)
+        assert all(began_ms - 1000 <= change.changed_ms <= time.time() * 1000 + 1000 for change in (first, second, third))
+        what_it_was = ("read write", 0, 2, 7200, 60, added.epoch)
+        assert first == (added.revision, "alpha", first.changed_ms, "add", "somebody@desk", "request-1", *what_it_was)
+        what_it_was = ("read write", 1, 1, 7200, 60, added.epoch)
+        assert second == (changed.revision, "alpha", second.changed_ms, *CAUSE, *what_it_was)
+        assert third == (gone.revision, "alpha", third.changed_ms, "delete", "other@desk", *[None] * 7)
+
+
+@awaited
+async def test_a_change_that_is_undone_is_not_noted(database: Any) -> None:
+    def fail(held: Client) -> Client:
+        raise ValueError(held.id)
+
+    async with database.opened() as store:
+        await store.add_client(ALPHA, CAUSE)
+        with pytest.raises(ClientExists):
+            await store.add_client(ALPHA, CAUSE)
+        with pytest.raises(ClientMissing):
+            await store.delete_client("beta", CAUSE)
+        with pytest.raises(ValueError, match="alpha"):
+            await store.change_client("alpha", fail, CAUSE)
+        assert len(await store.read_changes(None, 0, 0, 10)) == 1
+
+
+@awaited
+async def test_plain_sql_is_noted_row_by_row_with_whom_the_database_knows(database: Any) -> None:
+    async with database.opened() as store:
+        for client_id in ("a", "b", "c"):
+            await store.add_client(client(client_id), CAUSE)
+        database.plain_sql("UPDATE clients SET enabled = 0 WHERE client_id <> 'a'")
+        database.plain_sql("DELETE FROM clients WHERE client_id = 'b'")
+        columns = "client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds"
+        database.plain_sql(
+            f"INSERT INTO clients ({columns}, revision) SELECT 'd', scopes, secret_digest, 1, 1, 2, 3, 4 FROM clients WHERE client_id = 'a'"
+        )
+        changes = [change for change in await store.read_changes(None, 0, 0, 10) if change.change != "rotate"]
+        assert [(change.client_id, change.change, change.enabled) for change in changes] == [
+            *(("b", "update", 0), ("c", "update", 0), ("b", "delete", None), ("d", "insert", 1)),
+        ]
+        assert {change.request_id for change in changes} == {None}
+        assert all(change.changed_by for change in changes)
+        known = {record.id: record.revision for record in await store.read_clients(["b", "c", "d"])}
+        assert {change.client_id: change.revision for change in changes} == known
+
+
+@awaited
+async def test_changes_are_read_page_by_page_of_one_client_or_of_all(database: Any) -> None:
+    async with database.opened() as store:
+        for number in range(3):
+            for client_id in ("a", "b"):
+                cause = Cause("change", "somebody", f"{client_id}-{number}")
+                await (store.change_client(client_id, lambda held: held, cause) if number else store.add_client(client(client_id), cause))
+        for client_id, expected in ((None, ["a-0", "b-0", "a-1", "b-1", "a-2", "b-2"]), ("b", ["b-0", "b-1", "b-2"]), ("c", [])):
+            found: list[str | None] = []
+            last = 0
+            while page := await store.read_changes(client_id, 0, last, 2):
+                assert len(page) <= 2
+                found += [change.request_id for change in page]
+                last = page[-1].revision
+            assert found == expected
+        newest = (await store.read_changes(None, 0, 0, 10))[-1].changed_ms
+        assert await store.read_changes(None, newest + 1, 0, 10) == []
+        assert (await store.read_changes(None, newest, 0, 10))[-1].request_id == "b-2"
 
 
 @awaited

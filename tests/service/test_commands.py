@@ -7,14 +7,18 @@ import contextlib
 import json
 import os
 import pty
+import pwd
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from ctypes.util import find_library
 from dataclasses import replace
+from datetime import datetime
 from hashlib import sha256
 from operator import itemgetter
 from pathlib import Path
@@ -43,7 +47,7 @@ COMMANDS = {
     "serve", "write", "migrate", "check", "profile", "log", "secrets", "trial",
     "writer status", "token show", "token revoke", "token search", "token export",
     *(f"client {name}" for name in (
-        "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "export", "import",
+        "add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete", "show", "list", "changes", "export", "import",
     )),
 }  # fmt: skip
 NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
@@ -209,6 +213,7 @@ def test_the_version_is_printed_by_a_real_start(command: CommandLine) -> None:
     [
         "", "client", "nothing", "client nothing", "client add", "client rotate a b", "client list extra", "client add a --scope",
         "client add a --scope r --access-ttl-seconds soon", "client list --yaml", "token show", "token show a b", "migrate --dry",
+        "migrate --from 0001",
         "client import", "writer status now", "serve --port 1", "token search", "token search --client",
         "token search --client a --limit 0", "token search --client a --since yesterday", "token export --since 5", "token export a",
         "secrets", "secrets name", "secrets name no/entry", "secrets name entry --label key", "secrets name entry --label =value",
@@ -551,6 +556,32 @@ def test_a_deleted_client_that_is_added_again_is_another_one(service: Service, c
     assert not service.instance.valid(token), "adding revives no token"
     assert (service.accepts("again", secret), service.accepts("again", renewed)) == (False, True)
     assert command.json("client", "delete", "again") == {"client_id": "again", "deleted": True, "in_force": True}
+
+
+def test_changes_tell_what_was_done_when_by_whom_and_in_which_request(service: Service, command: CommandLine) -> None:
+    began_ms = int(time.time() * 1000)
+    service.add("audited")
+    for verb in ("rotate", "retire", "disable", "enable", "revoke-tokens"):
+        command.json("client", verb, "audited", operator="somebody of ours")
+    command.json("client", "delete", "audited")
+    changes = command.json("client", "changes", "audited")
+    assert [change["change"] for change in changes] == ["add", "rotate", "retire", "disable", "enable", "revoke-tokens", "delete"]
+    assert [(change["secrets"], change["enabled"]) for change in changes] == [
+        *((1, True), (2, True), (1, True), (1, False), (1, True), (1, True), (None, None)),
+    ]
+    by_default = f"{pwd.getpwuid(os.getuid()).pw_name}@{socket.gethostname()}"
+    assert [change["changed_by"] for change in changes] == [by_default, *["somebody of ours"] * 5, by_default]
+    assert len({change["request_id"] for change in changes}) == len(changes)
+    assert changes[4]["epoch"] == changes[0]["epoch"] != changes[5]["epoch"]
+    times = [datetime.fromisoformat(change["changed"]).timestamp() * 1000 for change in changes]
+    assert began_ms - 1000 <= times[0] <= times[-1] <= time.time() * 1000 + 1000
+    everyone = command.json("client", "changes", "--since", "1h")
+    assert [change for change in everyone if change["client_id"] == "audited"] == changes
+    lines = command.good("client", "changes", "audited").splitlines()
+    assert len(lines) == 1 + len(changes)
+    for line, change in zip(lines[1:], changes, strict=True):
+        assert all(str(change[name]) in line for name in ("changed", "change", "changed_by", "request_id"))
+    assert command.good("client", "changes", "nobody-ever") == "No changes.\n"
 
 
 def test_show_and_list_cut_nothing_short_in_a_pipe(service: Service, command: CommandLine) -> None:

@@ -19,6 +19,11 @@ from service.command_line import CommandLine
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
 
+ADD_BY_HAND = (
+    "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"
+    f" VALUES ('by-hand', 'read', HEXTORAW('{'00' * 32}'), 1, 1, 3600, 120)"
+)
+
 
 @pytest.fixture
 def database(tmp_path: Path) -> OracleDatabase:
@@ -82,23 +87,25 @@ def test_a_schema_that_is_half_made_is_told_of(database: OracleDatabase, monkeyp
 
 
 def test_the_statements_for_a_dba_make_the_schema_by_themselves(database: OracleDatabase, commands: CommandLine) -> None:
-    """As SQL*Plus does: a slash on its own line runs what stands before it, blank lines and lines of remarks left out."""
     text = commands.good("migrate", "--sql", without="AUTH_RECORDS_PASSWORD")
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("--")]
-    assert lines[-1] == "/"
-    statements = [statement.strip() for statement in "\n".join(lines).split("\n/") if statement.strip()]
-    assert statements[-1] == "COMMIT"
-    with oracledb.connect(user=database.user, password=database.password, dsn=database.dsn) as connection, connection.cursor() as cursor:
-        for statement in statements:
-            cursor.execute(statement)
+    database.run_text(text)
     by_hand = database.contents()
     assert commands.good("migrate") == "The schema is up to date.\n"
     assert database.contents() == by_hand
-    database.plain_sql(
-        "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"
-        f" VALUES ('by-hand', 'read', HEXTORAW('{'00' * 32}'), 1, 1, 3600, 120)"
-    )
+    database.plain_sql(ADD_BY_HAND)
     assert commands.json("client", "show", "by-hand")["epoch"] > 0
+
+
+def test_a_migration_that_was_cut_short_is_finished_by_the_next(database: OracleDatabase, commands: CommandLine) -> None:
+    database.run_text(migrate.sql(database.url, to="0001"))
+    statements = migrate.sql(database.url, since="0001").split("\n/\n")
+    for statement in statements[:3]:
+        database.plain_sql("\n".join(line for line in statement.splitlines() if not line.startswith("--")).strip())
+    database.plain_sql("CREATE INDEX tokens_by_state ON tokens (jti, expires_at, used_at, revoked_at, voided_at)")
+    assert commands.good("migrate") == "The schema is up to date.\n"
+    assert database.contents()["alembic_version"] == [(migrate.head(),)]
+    database.plain_sql(ADD_BY_HAND)
+    assert [(change["client_id"], change["change"]) for change in commands.json("client", "changes")] == [("by-hand", "insert")]
 
 
 def test_a_writer_does_not_make_the_schema(database: OracleDatabase) -> None:

@@ -15,11 +15,13 @@ from authsvc.live.forms import (
     decode_change,
     decode_client,
     decode_event,
+    decode_recorded,
     decode_token,
     decode_trouble,
     encode_change,
     encode_client,
     encode_event,
+    encode_recorded,
     encode_token,
     encode_trouble,
 )
@@ -80,6 +82,7 @@ TROUBLES: dict[bytes, tuple[int, str]] = {
         "records: The record store é cannot be reached.",
     )
 }
+RECORDED: dict[bytes, tuple[int, int]] = {b"1 12 345": (12, 345), b"1 1 0": (1, 0)}
 
 DECODERS: dict[str, Callable[[bytes], object]] = {
     "token": decode_token,
@@ -87,6 +90,7 @@ DECODERS: dict[str, Callable[[bytes], object]] = {
     "client": lambda stored: decode_client("orders", stored),
     "change": decode_change,
     "trouble": decode_trouble,
+    "recorded": decode_recorded,
 }
 GOLDEN: dict[str, list[bytes]] = {
     "token": [*TOKENS, *TOMBSTONES],
@@ -94,6 +98,7 @@ GOLDEN: dict[str, list[bytes]] = {
     "client": [*CLIENTS],
     "change": [*CHANGES],
     "trouble": [*TROUBLES],
+    "recorded": [*RECORDED],
 }
 FORMS = [(form, stored) for form, fixtures in GOLDEN.items() for stored in fixtures]
 
@@ -130,6 +135,12 @@ def test_a_stream_entry_keeps_its_form(stored: bytes) -> None:
 def test_a_change_log_entry_keeps_its_form(stored: bytes) -> None:
     assert decode_change(stored) == CHANGES[stored]
     assert encode_change(CHANGES[stored]) == stored
+
+
+@pytest.mark.parametrize("stored", RECORDED)
+def test_what_the_record_store_had_keeps_its_form(stored: bytes) -> None:
+    assert decode_recorded(stored) == RECORDED[stored]
+    assert encode_recorded(*RECORDED[stored]) == stored
 
 
 @pytest.mark.parametrize("stored", TROUBLES)
@@ -268,6 +279,11 @@ TOKEN = b"1a 12 orders 345 1790000000 3600 read"
         ("trouble", b"11790000000123"),
         ("trouble", b"1now out of reach"),
         ("trouble", b"1 out of reach"),
+        ("recorded", b"1"),
+        ("recorded", b"1 12"),
+        ("recorded", b"1 12 x"),
+        ("recorded", b"1 12 -5"),
+        ("recorded", b"112 345"),
         ("trouble", b"1" + b"9" * 15 + b" out of reach"),
     ],
 )

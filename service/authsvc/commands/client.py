@@ -16,9 +16,10 @@ from rich.table import Table
 
 from authsvc.clients import Change, Clients
 from authsvc.commands.export import export_text, read_export
+from authsvc.commands.records import Since, time_text
 from authsvc.commands.session import with_clients
 from authsvc.errors import OperatorError
-from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, DeletedClient
+from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, ClientChange, DeletedClient
 
 app = typer.Typer(help="Clients: who may get tokens.", no_args_is_help=True)
 
@@ -96,6 +97,26 @@ def list_clients(as_json: Json = False) -> None:
 
 
 @app.command()
+def changes(
+    client_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Whose changes; without it all clients'.")] = None,
+    since: Since = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was done to clients: when, by whom and in which request, deleted ones and plain SQL included."""
+
+    async def read(clients: Clients) -> list[ClientChange]:
+        return [change async for page in clients.changes(client_id, since or 0) for change in page]
+
+    found = with_clients(read)
+    if as_json:
+        typer.echo(json.dumps([_change_described(change) for change in found]))
+    elif found:
+        _print_changes(found)
+    else:
+        typer.echo("No changes.")
+
+
+@app.command()
 def export(as_json: Json = False) -> None:
     """Print all clients as JSON, with the digests of their secrets, for `import`. Always JSON."""
     clients = with_clients(Clients.list)
@@ -150,6 +171,33 @@ def _described(client: Client | DeletedClient) -> dict[str, Any]:
         "epoch": client.epoch,
         "revision": client.revision,
     }
+
+
+def _change_described(change: ClientChange) -> dict[str, Any]:
+    return {
+        "revision": change.revision,
+        "client_id": change.client_id,
+        "changed": time_text(change.changed_ms),
+        "change": change.change,
+        "changed_by": change.changed_by,
+        "request_id": change.request_id,
+        "scopes": None if change.scopes is None else change.scopes.split(),
+        "enabled": None if change.enabled is None else bool(change.enabled),
+        "secrets": change.secrets,
+        "access_ttl_seconds": change.access_ttl_seconds,
+        "one_time_ttl_seconds": change.one_time_ttl_seconds,
+        "epoch": change.epoch,
+    }
+
+
+def _print_changes(found: list[ClientChange]) -> None:
+    table = Table("time", "client", "change", "by", "request", "state", "secrets", "scopes", box=None, header_style="bold")
+    for change in found:
+        state = "deleted" if change.enabled is None else "enabled" if change.enabled else "disabled"
+        secrets = "" if change.secrets is None else str(change.secrets)
+        words = (time_text(change.changed_ms), change.client_id, change.change, change.changed_by, change.request_id or "")
+        table.add_row(*words, state, secrets, change.scopes or "")
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 def _print_table(clients: list[Client]) -> None:

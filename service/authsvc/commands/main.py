@@ -63,14 +63,19 @@ def write() -> None:
 @app.command()
 def migrate(
     sql: Annotated[bool, typer.Option("--sql", help="Print the DDL instead of running it.")] = False,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="VERSION", help="With --sql: only what brings it up from this version.")
+    ] = None,
 ) -> None:
     """Bring the record store's schema up to date; safe to repeat."""
     from authsvc.records import migrate as migrations
     from authsvc.records.connect import pool_of
 
+    if since is not None and not sql:
+        raise typer.BadParameter("is for --sql alone: a database says by itself which version it has.", param_hint="--from")
     settings = _configured()
     if sql:
-        typer.echo(migrations.sql(settings.records_url))
+        typer.echo(migrations.sql(settings.records_url, since))
     else:
         migrations.upgrade(settings.records_url, pool_of(settings))
         typer.echo("The schema is up to date.")

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,6 +32,12 @@ def milliseconds_of(text: str) -> int:
     except ValueError:
         raise typer.BadParameter("say how long ago (90s, 15m, 24h, 7d), or 2026-09-21, or 2026-09-21T14:13:20+02:00.") from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+Since = Annotated[
+    int | None,
+    typer.Option(parser=milliseconds_of, metavar="WHEN", help="Then or later: 15m or 7d ago, or a time: 2026-09-21T14:13:20Z."),
+]
 
 
 def time_text(milliseconds: int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import pwd
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -10,6 +13,7 @@ from typing import Any, TypeVar
 from authsvc import logs
 from authsvc.clients import Clients
 from authsvc.errors import OperatorError, Unavailable
+from authsvc.http.request import new_request_id
 from authsvc.live.cluster import Link
 from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.mirror import Mirror
@@ -73,6 +77,18 @@ def with_clients(work: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
 
     async def over_store(session: Session) -> T:
         async with session.store() as store:
-            return await work(Clients(store, Mirror(session.redis)))
+            clients = Clients(store, Mirror(session.redis), _operator(session.settings), new_request_id().decode("ascii"))
+            return await work(clients)
 
     return in_session(over_store)
+
+
+def _operator(settings: Settings) -> str:
+    """Who runs this command, as far as a machine can tell."""
+    if settings.operator is not None:
+        return settings.operator
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # images name no user for a number that a cluster chose
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"

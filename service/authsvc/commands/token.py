@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from authsvc.commands.records import described, kind_name, milliseconds_of, pages, print_table, time_text
+from authsvc.commands.records import Since, described, kind_name, pages, print_table, time_text
 from authsvc.commands.session import Session, in_session
 from authsvc.credentials import TokenKeys, jti, name_of_jti
 from authsvc.errors import OperatorError, Unavailable
@@ -33,10 +33,6 @@ WRITTEN, NOT_WRITTEN, OUT_OF_REACH = "written", "not written yet", "out of reach
 
 Token = Annotated[str, typer.Argument(metavar="JTI-OR-TOKEN", help="The token, or its JTI as /validate and /introspect tell it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Since = Annotated[
-    int | None,
-    typer.Option(parser=milliseconds_of, metavar="WHEN", help="Issued then or later: 15m or 7d ago, or a time: 2026-09-21T14:13:20Z."),
-]
 
 
 class _Rules(NamedTuple):

@@ -28,8 +28,18 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
 _SCOPES = re.compile(rf"{SCOPE_PATTERN}(?: {SCOPE_PATTERN})*")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
-_process_id = os.urandom(6).hex().encode("ascii")
+_process_id = b""
 _request_numbers = itertools.count(1)
+
+
+def _begin_process() -> None:
+    """Draw what this process's request ids begin with; a forked one draws its own."""
+    global _process_id
+    _process_id = os.urandom(6).hex().encode("ascii")
+
+
+_begin_process()
+os.register_at_fork(after_in_child=_begin_process)
 
 
 def new_request_id() -> bytes:

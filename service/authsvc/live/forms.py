@@ -128,6 +128,19 @@ def decode_change(stored: bytes) -> str:
         raise Malformed(f"change-log entry: {error}") from error
 
 
+def encode_recorded(number: int, total: int) -> bytes:
+    """`1`, a space, the incarnation's number, a space, and the sum of its marks in the record store."""
+    return b"1 %d %d" % (number, total)
+
+
+def decode_recorded(stored: bytes) -> tuple[int, int]:
+    """The incarnation's number and the sum of its marks."""
+    form, *numbers = stored.split(b" ")
+    if form != b"1" or len(numbers) != 2 or not all(number.isdigit() and len(number) < 20 for number in numbers):
+        raise _stranger(stored)
+    return int(numbers[0]), int(numbers[1])
+
+
 def encode_trouble(at_ms: int, sentence: str) -> bytes:
     """`1`, the time in ms, a space, and what keeps a writer from its work."""
     return b"1%d %b" % (at_ms, sentence.encode())

@@ -29,6 +29,9 @@ BUILD = HOME + b"build"
 STORE = HOME + b"store"
 """Identity of the record store that the mirror came from, and the highest incarnation number ever begun."""
 
+RECORDED = HOME + b"recorded"
+"""How far the record store had come, by the marks in it: a copy of it that is older has less."""
+
 VOUCHES = tuple(b"{" + tag + b"}vouched" for tag in TAGS)
 """`run_id` of the server process whose data a writer has compared with the record store: of each server under its lead tag."""
 VOUCHED = VOUCHES[0]

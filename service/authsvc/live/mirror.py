@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from authsvc.errors import OperatorError
 from authsvc.live.connect import RedisClient, masters_of
-from authsvc.live.forms import encode_change, encode_client
-from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, STORE, VERSIONS, VOUCHED, VOUCHES
+from authsvc.live.forms import Malformed, UnknownForm, decode_recorded, encode_change, encode_client, encode_recorded
+from authsvc.live.keys import BUILD, CLIENTS, HOME_VERSION, LOG, RECORDED, STORE, VERSIONS, VOUCHED, VOUCHES
 from authsvc.live.masters import apart
-from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, BUILD_TAG, MIRROR, RAISE, VOUCH, Script
+from authsvc.live.scripts import BUILD_ADD, BUILD_BEGIN, BUILD_CLOSE, BUILD_TAG, MIRROR, NOTE_RECORDED, RAISE, VOUCH, Script
 from authsvc.model import Client, DeletedClient, Version, servable
 
 LOG_LENGTH = 10_000
@@ -72,6 +72,20 @@ class Mirror:
         if not number.isdigit():
             return Origin(0, "")
         return Origin(int(number), identity.decode("ascii", "replace"))
+
+    async def recorded(self) -> tuple[int, int]:
+        """The newest incarnation and the sum of its marks that were seen in the record store; zeros before any."""
+        stored = await self._redis.get(RECORDED)
+        try:
+            return (0, 0) if stored is None else decode_recorded(stored)
+        except Malformed:
+            return (0, 0)
+        except UnknownForm as error:
+            raise OperatorError("The mirror in Redis was written by a newer release.") from error
+
+    async def note_recorded(self, number: int, total: int) -> None:
+        """Note what was seen in the record store, unless more of it was seen already."""
+        await self._run(NOTE_RECORDED, (RECORDED,), (number, total, encode_recorded(number, total)))
 
     async def put(self, records: Sequence[Client | DeletedClient]) -> list[PutResult]:
         """Write records, each unless one at least as new is held. In force only after `raise_versions`."""

@@ -218,5 +218,17 @@ return 'done'
 """
 )
 
+NOTE_RECORDED = Script(
+    """
+-- Note how far the record store had come, by the later of two looks. KEYS recorded. ARGV incarnation number, sum, both as noted.
+local held = redis.call('GET', KEYS[1])
+local number, sum = string.match(held or '', '^1 (%d+) (%d+)$')
+if number and tonumber(number) > tonumber(ARGV[1]) then return 'later' end
+if number and tonumber(number) == tonumber(ARGV[1]) and tonumber(sum) >= tonumber(ARGV[2]) then return 'later' end
+redis.call('SET', KEYS[1], ARGV[3])
+return 'done'
+"""
+)
+
 HOT = (END, VOID)
 """The scripts that requests call; loaded on every new connection."""

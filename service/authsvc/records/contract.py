@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
+from authsvc.model import Cause, Client, ClientChange, DeletedClient, StreamMark, TokenRecord
 
 ORACLE_SCHEME = "oracle://"
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration. Written down, because Alembic takes longer to load than a command takes to run. All have four digits."""
 NEW_EPOCH = 0
 """A changed client with this epoch asks the store to draw a new one (SQL: set the column to NULL)."""
@@ -77,21 +77,29 @@ class RecordStore(Protocol):
     async def next_incarnation(self, above: int) -> int:
         """A new incarnation number. MUST be greater than `above` and than every number returned before."""
 
-    async def add_client(self, client: Client) -> Client:
+    async def add_client(self, client: Client, cause: Cause | None = None) -> Client:
         """Insert a client; its epoch and revision are ignored and MUST be drawn anew from the one ordered sequence.
+
+        This and every other change MUST be noted for `read_changes` in the same transaction, whoever makes it, plain SQL too.
 
         Raises ClientExists. Returns the row as stored.
         """
 
-    async def change_client(self, client_id: str, change: Callable[[Client], Client]) -> Client:
+    async def change_client(self, client_id: str, change: Callable[[Client], Client], cause: Cause | None = None) -> Client:
         """Replace a client by what `change` makes of it. Read and write MUST be one atomic step against other changes.
 
         An exception of `change` MUST leave the row as it was and reach the caller. The revision MUST be drawn anew, and
         the epoch too where the result has NEW_EPOCH; any other epoch in the result is ignored. Raises ClientMissing.
         """
 
-    async def delete_client(self, client_id: str) -> DeletedClient:
+    async def delete_client(self, client_id: str, cause: Cause | None = None) -> DeletedClient:
         """Delete a client. MUST leave a tombstone with a new revision, whoever deletes, plain SQL too. Raises ClientMissing."""
+
+    async def read_changes(self, client_id: str | None, since_ms: int, after: int, limit: int) -> list[ClientChange]:
+        """Changes of one client, or of all, made at that time or later: at most `limit`, those above revision `after`, in their order.
+
+        Of changes without a cause it MUST be told which inserted, which updated and which deleted.
+        """
 
     async def read_client(self, client_id: str) -> Client | None:
         """One client, or None."""

@@ -48,13 +48,16 @@ def upgrade(records_url: str, pool: PoolSettings | None = None) -> None:
         raise translated(error.orig, path) from error
 
 
-def sql(records_url: str) -> str:
-    """The statements that make the whole schema in an empty database, for people who run them by hand."""
+def sql(records_url: str, since: str | None = None, to: str = "head") -> str:
+    """The statements that make the whole schema in an empty database, or bring it up from a version, for people who run them by hand."""
+    known = sorted(_known_versions())
+    if since is not None and since not in known:
+        raise OperatorError(f"{since} is no version of the schema; there are: {', '.join(known)}.")
     dialect = "oracle" if records_url.startswith(ORACLE_SCHEME) else "sqlite"
     if dialect == "sqlite":
         sqlite_path(records_url)
     text = io.StringIO()
-    command.upgrade(_config(text, dialect=dialect), "head", sql=True)
+    command.upgrade(_config(text, dialect=dialect), to if since is None else f"{since}:{to}", sql=True)
     # Rows are no DDL, and not every tool commits at its end.
     return text.getvalue() + ("COMMIT\n\n/\n" if dialect == "oracle" else "")
 

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 import oracledb
 
 from authsvc.errors import OperatorError, RecordsUnavailable
-from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
+from authsvc.model import Cause, Client, ClientChange, DeletedClient, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, SCHEMA_VERSION, ClientExists, ClientMissing, Connections, Schema
 from authsvc.records.oracle_errors import RACES, code_of, driver_errors
 from authsvc.records.oracle_pool import Pool
 from authsvc.records.oracle_session import Session
 from authsvc.records.oracle_settings import PoolSettings, check_budget
 from authsvc.records.oracle_sql import (
+    CAUSE_TYPES,
     CLIENT_TYPES,
     DELETE_CLIENT,
     DROP_EARLIER_MARKS,
@@ -32,7 +33,10 @@ from authsvc.records.oracle_sql import (
     LOCK_CLIENT,
     MERGE_MARK,
     MERGE_RECORD,
+    NAME_CHANGE,
     PURGE_RECORDS,
+    READ_ALL_CHANGES,
+    READ_CLIENT_CHANGES,
     READ_CLIENT_RECORDS,
     READ_CLIENTS_IN_ORDER,
     READ_IDENTITY,
@@ -48,17 +52,18 @@ from authsvc.records.oracle_sql import (
     RECORD_TYPES,
     RENEW_LEASE,
     UPDATE_CLIENT,
+    with_empty_text,
+    without_empty_text,
 )
-from authsvc.records.rows import RECORD_COLUMNS, as_client, client_values, page_start, record_values
+from authsvc.records.rows import as_client, client_values, page_start, record_values
 
 ATTEMPTS = 5
 """How often a transaction is made that another writer's undid."""
 NAMES_AT_ONCE = 500
 """Ids in one IN list; Oracle takes a thousand at most."""
 
-_SCOPE = RECORD_COLUMNS.split(", ").index("scope")
-
 T = TypeVar("T")
+C = TypeVar("C", Client, DeletedClient)
 
 
 class OracleStore:
@@ -126,33 +131,40 @@ class OracleStore:
     async def next_incarnation(self, above: int) -> int:
         return await self._transaction(lambda session: session.raised_incarnation(above))
 
-    async def add_client(self, client: Client) -> Client:
+    async def add_client(self, client: Client, cause: Cause | None = None) -> Client:
         async def added(session: Session) -> Client:
             if await session.rows(READ_ONE_CLIENT, client.id):
                 raise ClientExists(client.id)
             await session.write(INSERT_CLIENT, *client_values(client), client.id, types=CLIENT_TYPES)
-            return await _client(session, client.id)
+            return await _named(session, await _client(session, client.id), cause)
 
         return await self._transaction(added)
 
-    async def change_client(self, client_id: str, change: Callable[[Client], Client]) -> Client:
+    async def change_client(self, client_id: str, change: Callable[[Client], Client], cause: Cause | None = None) -> Client:
         async def changed(session: Session) -> Client:
             wanted = change(await _client(session, client_id, LOCK_CLIENT))
             assert wanted.id == client_id, "a change keeps the client's id"
             epoch = None if wanted.epoch == NEW_EPOCH else wanted.epoch
             types = (*CLIENT_TYPES, oracledb.DB_TYPE_NUMBER)
             await session.write(UPDATE_CLIENT, *client_values(wanted), epoch, client_id, types=types)
-            return await _client(session, client_id)
+            return await _named(session, await _client(session, client_id), cause)
 
         return await self._transaction(changed)
 
-    async def delete_client(self, client_id: str) -> DeletedClient:
+    async def delete_client(self, client_id: str, cause: Cause | None = None) -> DeletedClient:
         async def deleted(session: Session) -> DeletedClient:
             if await session.write(DELETE_CLIENT, client_id) == 0:
                 raise ClientMissing(client_id)
-            return DeletedClient(*(await session.rows(READ_TOMBSTONE, client_id))[0])
+            return await _named(session, DeletedClient(*(await session.rows(READ_TOMBSTONE, client_id))[0]), cause)
 
         return await self._transaction(deleted)
+
+    async def read_changes(self, client_id: str | None, since_ms: int, after: int, limit: int) -> list[ClientChange]:
+        if client_id is None:
+            rows = await self._rows(READ_ALL_CHANGES, since_ms, after, limit)
+        else:
+            rows = await self._rows(READ_CLIENT_CHANGES, client_id, since_ms, after, limit)
+        return [ClientChange(*row) for row in rows]
 
     async def read_client(self, client_id: str) -> Client | None:
         rows = await self._rows(READ_ONE_CLIENT, client_id)
@@ -189,13 +201,13 @@ class OracleStore:
 
     async def write_records(self, records: Sequence[TokenRecord]) -> None:
         # In the order of their names, so that two writers lock rows in the same order.
-        rows = [_without_empty_text(record_values(record)) for record in sorted(records, key=attrgetter("name"))]
+        rows = [without_empty_text(record_values(record)) for record in sorted(records, key=attrgetter("name"))]
         if rows:
             await self._transaction(lambda session: session.write_many(MERGE_RECORD, rows, RECORD_TYPES), commits_itself=True)
 
     async def read_record(self, name: bytes) -> TokenRecord | None:
         rows = await self._rows(READ_RECORD, name)
-        return TokenRecord(*_with_empty_text(rows[0])) if rows else None
+        return TokenRecord(*with_empty_text(rows[0])) if rows else None
 
     async def search_records(self, client_id: str | None, issued_since_ms: int, after: TokenRecord | None, limit: int) -> list[TokenRecord]:
         if client_id is None:
@@ -204,7 +216,7 @@ class OracleStore:
         else:
             issued_ms, name = page_start(issued_since_ms, after)
             rows = await self._rows(READ_CLIENT_RECORDS, client_id, issued_ms, issued_ms, name, limit)
-        return [TokenRecord(*_with_empty_text(row)) for row in rows]
+        return [TokenRecord(*with_empty_text(row)) for row in rows]
 
     async def purge_records(self, expired_before_ms: int, limit: int) -> int:
         return await self._transaction(lambda session: session.write(PURGE_RECORDS, expired_before_ms, limit))
@@ -274,13 +286,11 @@ class OracleStore:
             await self._pool.release(connection, broken=broken)
 
 
-def _without_empty_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """For Oracle an empty text is NULL: an empty scope is kept as a space, which is no scope."""
-    return row if row[_SCOPE] else (*row[:_SCOPE], " ", *row[_SCOPE + 1 :])
-
-
-def _with_empty_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    return row if row[_SCOPE] != " " else (*row[:_SCOPE], "", *row[_SCOPE + 1 :])
+async def _named(session: Session, changed: C, cause: Cause | None) -> C:
+    """Put the cause to the change that a trigger noted."""
+    if cause is not None:
+        await session.write(NAME_CHANGE, *cause, changed.revision, types=CAUSE_TYPES)
+    return changed
 
 
 async def _client(session: Session, client_id: str, statement: str = READ_ONE_CLIENT) -> Client:

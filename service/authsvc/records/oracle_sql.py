@@ -1,10 +1,12 @@
-"""Every statement that a running process sends to Oracle, and the types of binds where NULL may stand."""
+"""Every statement that a running process sends to Oracle, and what is to be known of its binds where NULL may stand."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import oracledb
 
-from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS
+from authsvc.records.rows import CHANGE_COLUMNS, CLIENT_COLUMNS, RECORD_COLUMNS
 
 NOW = "SYS_EXTRACT_UTC(SYSTIMESTAMP)"
 READ_SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
@@ -35,6 +37,15 @@ UPDATE_CLIENT = """
     WHERE client_id = :10
 """
 DELETE_CLIENT = "DELETE FROM clients WHERE client_id = :1"
+NAME_CHANGE = "UPDATE client_changes SET change = :1, changed_by = :2, request_id = :3 WHERE revision = :4"
+READ_ALL_CHANGES = f"""
+    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >= :1 AND revision > :2
+    ORDER BY revision FETCH FIRST :3 ROWS ONLY
+"""  # noqa: S608
+READ_CLIENT_CHANGES = f"""
+    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE client_id = :1 AND changed_at >= :2 AND revision > :3
+    ORDER BY revision FETCH FIRST :4 ROWS ONLY
+"""  # noqa: S608
 
 # LEAST is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
 MERGE_RECORD = f"""
@@ -83,7 +94,19 @@ RECORD_TYPES = (
     *(oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER),
     *(oracledb.DB_TYPE_VARCHAR, *[oracledb.DB_TYPE_NUMBER] * 5),
 )
+CAUSE_TYPES = (oracledb.DB_TYPE_VARCHAR,) * 3
 CLIENT_TYPES = (
     *(oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_NUMBER, oracledb.DB_TYPE_RAW),
     *[oracledb.DB_TYPE_NUMBER] * 4,
 )
+_SCOPE = RECORD_COLUMNS.split(", ").index("scope")
+
+
+def without_empty_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """For Oracle an empty text is NULL: an empty scope is kept as a space, which is no scope."""
+    return row if row[_SCOPE] else (*row[:_SCOPE], " ", *row[_SCOPE + 1 :])
+
+
+def with_empty_text(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A record as it was before `without_empty_text`."""
+    return row if row[_SCOPE] != " " else (*row[:_SCOPE], "", *row[_SCOPE + 1 :])

@@ -12,6 +12,11 @@ CLIENT_COLUMNS = (
     "client_id, scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,"
     " enabled, access_ttl_seconds, one_time_ttl_seconds, epoch, revision"
 )
+CHANGE_COLUMNS = (
+    "revision, client_id, changed_at, change, changed_by, request_id, scopes, enabled, secrets, access_ttl_seconds,"
+    " one_time_ttl_seconds, epoch"
+)
+"""A ClientChange."""
 RECORD_COLUMNS = "jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at"
 
 record_values = attrgetter(

@@ -64,6 +64,25 @@ CLIENT_TOMBSTONES = Table(
 )
 """What a trigger leaves of a deleted client, until a client of that id is added again."""
 
+CLIENT_CHANGES = Table(
+    "client_changes",
+    METADATA,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
+    Column("changed_at", MILLISECONDS, nullable=False),
+    Column("change", String(32), nullable=False),
+    Column("changed_by", String(255), nullable=False),
+    Column("request_id", String(64)),
+    Column("scopes", String(SCOPES_LENGTH)),
+    Column("enabled", SmallInteger),
+    Column("secrets", SmallInteger),
+    Column("access_ttl_seconds", Integer),
+    Column("one_time_ttl_seconds", Integer),
+    Column("epoch", BigInteger),
+    Index("client_changes_by_client", "client_id", "revision"),
+)
+"""Written by triggers, a row for each change of a client, and never deleted by us. A command puts its name to its own."""
+
 CLIENT_SEQUENCE = Table(
     "client_sequence",
     METADATA,
@@ -92,8 +111,11 @@ TOKENS = Table(
     CheckConstraint("length(client_id) BETWEEN 1 AND 64", name="tokens_client_id_length"),
     Index("tokens_by_expiry", "expires_at"),
     Index("tokens_by_client", "client_id", "issued_at", "jti"),
+    Index("tokens_by_state", "jti", "expires_at", "used_at", "revoked_at", "voided_at").ddl_if(dialect="oracle"),
 )
-"""The record of every token. The indexes are for the purge and for reports on one client, page by page."""
+"""The record of every token. The indexes are for the purge, for reports on one client, page by page, and for the state of one token.
+
+SQLite has the whole row at hand where it finds the JTI, so it needs no index for the last."""
 
 STREAM_MARKS = Table(
     "stream_marks",

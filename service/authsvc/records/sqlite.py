@@ -1,4 +1,4 @@
-"""The embedded record store: all of SQLite, its SQL, its settings and what its errors mean.
+"""The record store in one file of SQLite: what each method of the contract does.
 
 One thread owns the one connection, so the calls of a process run one after another; other processes share the file.
 """
@@ -16,72 +16,42 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from authsvc.model import Client, DeletedClient, StreamMark, TokenRecord
+from authsvc.model import Cause, Client, ClientChange, DeletedClient, StreamMark, TokenRecord
 from authsvc.records.contract import NEW_EPOCH, ClientExists, ClientMissing, Connections, Schema
-from authsvc.records.rows import CLIENT_COLUMNS, RECORD_COLUMNS, as_client, client_values, page_start, record_values
+from authsvc.records.rows import as_client, client_values, page_start, record_values
 from authsvc.records.sqlite_file import URL_SCHEME, check_room, connect, connect_existing, driver_errors, has_current_schema, usable_schema
-
-# The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
-NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-
-READ_IDENTITY = "SELECT identity FROM store"
-RAISE_INCARNATION = "UPDATE store SET incarnation = max(incarnation, ?) + 1"
-READ_INCARNATION = "SELECT incarnation FROM store"
-
-READ_CLIENTS = f"SELECT {CLIENT_COLUMNS} FROM clients"  # noqa: S608
-READ_ONE_CLIENT = READ_CLIENTS + " WHERE client_id = ?"
-READ_CLIENTS_NAMED = READ_CLIENTS + " WHERE client_id IN (SELECT value FROM json_each(?))"  # noqa: S608
-READ_CLIENTS_IN_ORDER = READ_CLIENTS + " ORDER BY client_id"
-READ_TOMBSTONE = "SELECT client_id, revision FROM client_tombstones WHERE client_id = ?"
-READ_TOMBSTONES_NAMED = "SELECT client_id, revision FROM client_tombstones WHERE client_id IN (SELECT value FROM json_each(?))"
-READ_REVISIONS = "SELECT client_id, revision FROM client_tombstones UNION ALL SELECT client_id, revision FROM clients"
-INSERT_CLIENT = """
-    INSERT INTO clients (scopes, secret_digest, secret_created_at, second_secret_digest, second_secret_created_at,
-        enabled, access_ttl_seconds, one_time_ttl_seconds, client_id)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (client_id) DO NOTHING
-"""
-UPDATE_CLIENT = """
-    UPDATE clients SET scopes = ?, secret_digest = ?, secret_created_at = ?, second_secret_digest = ?, second_secret_created_at = ?,
-        enabled = ?, access_ttl_seconds = ?, one_time_ttl_seconds = ?, epoch = ?
-    WHERE client_id = ?
-"""
-DELETE_CLIENT = "DELETE FROM clients WHERE client_id = ?"
-
-# min() of SQLite is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
-MERGE_RECORD = f"""
-    INSERT INTO tokens ({RECORD_COLUMNS})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (jti) DO UPDATE SET
-        used_at = min(coalesce(used_at, excluded.used_at), coalesce(excluded.used_at, used_at)),
-        revoked_at = min(coalesce(revoked_at, excluded.revoked_at), coalesce(excluded.revoked_at, revoked_at)),
-        voided_at = min(coalesce(voided_at, excluded.voided_at), coalesce(excluded.voided_at, voided_at))
-"""  # noqa: S608
-READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = ?"  # noqa: S608
-READ_CLIENT_RECORDS = f"""
-    SELECT {RECORD_COLUMNS} FROM tokens WHERE client_id = ? AND (issued_at, jti) > (?, ?) ORDER BY issued_at, jti LIMIT ?
-"""  # noqa: S608
-READ_RECORDS = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE issued_at >= ? AND jti > ? ORDER BY jti LIMIT ?"  # noqa: S608
-PURGE_RECORDS = """
-    DELETE FROM tokens WHERE jti IN (SELECT jti FROM tokens WHERE expires_at < ? ORDER BY expires_at LIMIT ?)
-"""
-
-TAKE_LEASE = f"""
-    INSERT INTO leases (name, holder, expires_at) VALUES (?, ?, {NOW_MS} + ?)
-    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at
-    WHERE leases.holder = excluded.holder OR leases.expires_at <= {NOW_MS}
-"""  # noqa: S608
-DROP_LEASE = "DELETE FROM leases WHERE name = ?"
-
-DROP_EARLIER_MARKS = "DELETE FROM stream_marks WHERE incarnation < ?"
-HAS_LATER_MARKS = "SELECT 1 FROM stream_marks WHERE incarnation > ? LIMIT 1"
-WRITE_MARK = """
-    INSERT INTO stream_marks (incarnation, stream, last_id, entries_added) VALUES (?, ?, ?, ?)
-    ON CONFLICT (incarnation, stream) DO UPDATE SET last_id = excluded.last_id, entries_added = excluded.entries_added
-    WHERE excluded.entries_added > stream_marks.entries_added
-"""
-READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_marks"
+from authsvc.records.sqlite_sql import (
+    DELETE_CLIENT,
+    DROP_EARLIER_MARKS,
+    DROP_LEASE,
+    HAS_LATER_MARKS,
+    INSERT_CLIENT,
+    MERGE_RECORD,
+    NAME_CHANGE,
+    PURGE_RECORDS,
+    RAISE_INCARNATION,
+    READ_ALL_CHANGES,
+    READ_CLIENT_CHANGES,
+    READ_CLIENT_RECORDS,
+    READ_CLIENTS_IN_ORDER,
+    READ_CLIENTS_NAMED,
+    READ_IDENTITY,
+    READ_INCARNATION,
+    READ_MARKS,
+    READ_ONE_CLIENT,
+    READ_RECORD,
+    READ_RECORDS,
+    READ_REVISIONS,
+    READ_TOMBSTONE,
+    READ_TOMBSTONES_NAMED,
+    TAKE_LEASE,
+    UPDATE_CLIENT,
+    WRITE_MARK,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", Client, DeletedClient)
 
 
 def _in_thread(method: Callable[Concatenate[SqliteStore, P], R]) -> Callable[Concatenate[SqliteStore, P], Coroutine[Any, Any, R]]:
@@ -164,28 +134,34 @@ class SqliteStore:
             return int(self._rows(READ_INCARNATION)[0][0])
 
     @_in_thread
-    def add_client(self, client: Client) -> Client:
+    def add_client(self, client: Client, cause: Cause | None = None) -> Client:
         with self._transaction():
             if self._write(INSERT_CLIENT, (*client_values(client), client.id)) == 0:
                 raise ClientExists(client.id)
-            return self._client(client.id)
+            return self._named(self._client(client.id), cause)
 
     @_in_thread
-    def change_client(self, client_id: str, change: Callable[[Client], Client]) -> Client:
+    def change_client(self, client_id: str, change: Callable[[Client], Client], cause: Cause | None = None) -> Client:
         """`change` runs in the store's thread, while all other writers wait."""
         with self._transaction():
             changed = change(self._client(client_id))
             assert changed.id == client_id, "a change keeps the client's id"
             epoch = None if changed.epoch == NEW_EPOCH else changed.epoch
             self._write(UPDATE_CLIENT, (*client_values(changed), epoch, client_id))
-            return self._client(client_id)
+            return self._named(self._client(client_id), cause)
 
     @_in_thread
-    def delete_client(self, client_id: str) -> DeletedClient:
+    def delete_client(self, client_id: str, cause: Cause | None = None) -> DeletedClient:
         with self._transaction():
             if self._write(DELETE_CLIENT, (client_id,)) == 0:
                 raise ClientMissing(client_id)
-            return DeletedClient(*self._rows(READ_TOMBSTONE, (client_id,))[0])
+            return self._named(DeletedClient(*self._rows(READ_TOMBSTONE, (client_id,))[0]), cause)
+
+    @_in_thread
+    def read_changes(self, client_id: str | None, since_ms: int, after: int, limit: int) -> list[ClientChange]:
+        if client_id is None:
+            return [ClientChange(*row) for row in self._rows(READ_ALL_CHANGES, (since_ms, after, limit))]
+        return [ClientChange(*row) for row in self._rows(READ_CLIENT_CHANGES, (since_ms, after, client_id, limit))]
 
     @_in_thread
     def read_client(self, client_id: str) -> Client | None:
@@ -282,6 +258,12 @@ class SqliteStore:
         """The number of rows that the statement itself wrote, without those of triggers."""
         with driver_errors(self._path):
             return self._database.execute(statement, values).rowcount
+
+    def _named(self, changed: C, cause: Cause | None) -> C:
+        """Put the cause to the change that a trigger noted."""
+        if cause is not None:
+            self._write(NAME_CHANGE, (cause.change, cause.changed_by, cause.request_id, changed.revision))
+        return changed
 
     def _client(self, client_id: str) -> Client:
         rows = self._rows(READ_ONE_CLIENT, (client_id,))
