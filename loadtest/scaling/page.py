@@ -12,11 +12,12 @@ from scaling.findings import Cell, Prediction, cells, costs_of_rows, predictions
 from scaling.plan import COMPONENTS
 from scaling.plot import Curve, Panel, draw
 from scaling.record import Record, Timeline
-from sizing.costs import costs
+from sizing.costs import costs, costs_text
 from sizing.presets import BASELINE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RECORD, PAGE, PLOT, AUTOSCALER = (DOCS / name for name in ("scaling.json", "scaling.md", "scaling.svg", "scaling-autoscaler.svg"))
+COSTS = DOCS / "scaling-costs.json"
 TO_REACH = {"validate": 0.95, "token": 0.90}
 """Efficiency with the most pods."""
 NEAR = 0.15
@@ -26,6 +27,8 @@ NEAR = 0.15
 def files(record: Record) -> dict[str, str]:
     """Every file that follows from a record, by its name in docs/."""
     found = {PAGE.name: page(record), PLOT.name: plot(record)}
+    if own := costs_of_rows(record, record.plan.pods[-1]):
+        found[COSTS.name] = costs_text(own)
     return found if record.autoscaled is None else found | {AUTOSCALER.name: autoscaler_plot(record.autoscaled)}
 
 
@@ -151,9 +154,10 @@ def _sizes(record: Record, most: int) -> str:
     lines = [
         "## What `scripts/size` would have said",
         "",
-        f"Cores in use under the mix that {most} pods answered.",
+        f"Cores in use under the mix that {most} pods answered: as they were, as `scripts/size --costs docs/scaling-costs.json`",
+        "reckons from what single endpoints cost in this very cluster, and as it reckons from a baseline of other circumstances.",
         "",
-        "| | measured | from the costs above | off by | from the baseline " + BASELINE + " | off by |",
+        "| | measured | from these costs | off by | from the baseline " + BASELINE + " | off by |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for number, each in enumerate(by_baseline):
@@ -240,6 +244,8 @@ def _again(record: Record) -> str:
     return """## Again
 
     scripts/scale-test --publish       # in the cluster of KUBECONFIG; --help tells of images, rounds and limits
+
+    scripts/size --costs .run/scaling/scaling-costs.json --validate 300 ...      # sizes from what your cluster showed
 
 It makes a namespace, and deletes it whatever happens. Cut off, it goes on where it stopped when it is started again.
 """

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from outcome import baseline
 from outcome.command import run_command
 from outcome.run import RunError
-from sizing.costs import costs
+from sizing.costs import costs, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, values_file
@@ -46,6 +46,9 @@ def size_command(
     ] = None,
     disk_mb: Annotated[float | None, typer.Option(min=0.001, help="MB/s that your disk takes in one stream; else as measured.")] = None,
     measured: Annotated[str, typer.Option("--baseline", help="Baseline with the cost of a request (loadtest/baselines).")] = BASELINE,
+    found_costs: Annotated[
+        Path | None, typer.Option("--costs", help="Costs of a request instead, as scripts/scale-test found them in your cluster.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Write the values to this file, for helm install -f.")] = None,
 ) -> None:
     """What a release needs for these requests, each number with its formula, and its values."""
@@ -59,18 +62,21 @@ def size_command(
     if measured not in baseline.names():
         raise RunError(f"There is no baseline {measured}; there are: {', '.join(baseline.names())}.")
     footprint = kept_footprint()
-    found = size(demand, costs(baseline.baseline(measured)), footprint)
+    source = f"the baseline {measured}" if found_costs is None else f"the costs in {found_costs}"
+    each = costs(baseline.baseline(measured)) if found_costs is None else read_costs(found_costs)
+    found = size(demand, each, footprint)
     table = Table(Column("what", no_wrap=True), Column("needed", no_wrap=True), Column("the guide", no_wrap=True), "because")
     table.box, table.header_style = None, "bold"
     for line in found.lines:
         table.add_row(line.what, line.value, line.guide, line.formula)
     console.print(table)
     console.print(f"First to give out: {found.bottleneck}", highlight=False)
-    console.print(f"Costs of a request: baseline {measured}, measured on {_place(measured)}.", highlight=False)
+    place = f", measured on {_place(measured)}" if found_costs is None else ""
+    console.print(f"Costs of a request: {source}{place}.", highlight=False)
     console.print(f"Bytes of a request, and the disk unless you say: {footprint.command}, {_where(footprint)}.", highlight=False)
     console.print("The guide is the original one, for reference: no number follows from it.", highlight=False)
     if output is not None:
-        output.write_text(values_file(demand, measured), encoding="utf-8")
+        output.write_text(values_file(demand, found, source), encoding="utf-8")
         console.print(f"Values: {output}", highlight=False)
 
 

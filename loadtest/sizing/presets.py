@@ -10,7 +10,7 @@ from outcome import baseline
 from sizing.costs import costs
 from sizing.demand import Demand
 from sizing.footprint import kept_footprint
-from sizing.size import size
+from sizing.size import Sizing, size
 
 BASELINE = "two-cores"
 FOLDER = Path(__file__).resolve().parents[2] / "charts" / "auth-service" / "sizes"
@@ -31,12 +31,11 @@ PRESETS = {
 """1x, 4x and 10x are in instances of the guide, with Oracle: its URL and Secret are for whoever installs them to say."""
 
 
-def values_file(demand: Demand, name: str) -> str:
-    """A values file that says what it is for."""
-    found = size(demand, costs(baseline.baseline(name)), kept_footprint())
+def values_file(demand: Demand, found: Sizing, source: str) -> str:
+    """A values file that says what it is for, and where the costs of a request come from."""
     asked = ", ".join(f"{endpoint} {rate:,.0f}" for endpoint, rate in demand.rates().items() if rate)
     head = [
-        f"Sized by scripts/size from the baseline {name} for requests/s of {asked}; headroom {demand.headroom:g}.",
+        f"Sized by scripts/size from {source} for requests/s of {asked}; headroom {demand.headroom:g}.",
         f"First to give out: {found.bottleneck}",
     ]
     enough = next(line.value for line in found.lines if line.what == "redis: one is enough")
@@ -49,7 +48,11 @@ def values_file(demand: Demand, name: str) -> str:
 
 def written() -> dict[Path, str]:
     """Every preset's file."""
-    return {FOLDER / f"{name}.yaml": values_file(demand, BASELINE) for name, demand in PRESETS.items()}
+    each, footprint = costs(baseline.baseline(BASELINE)), kept_footprint()
+    return {
+        FOLDER / f"{name}.yaml": values_file(demand, size(demand, each, footprint), f"the baseline {BASELINE}")
+        for name, demand in PRESETS.items()
+    }
 
 
 def main() -> None:

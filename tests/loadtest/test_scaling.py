@@ -24,7 +24,7 @@ from scaling.findings import bottleneck, cells, costs_of_rows, predictions
 from scaling.measure import steps_of, timeline
 from scaling.plan import ENDPOINTS, Key, ScalePlan
 from scaling.record import Record, Row, Step, open_record, read_record, write_record
-from sizing.costs import Cost
+from sizing.costs import Cost, read_costs
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 SHORT = ScalePlan(endpoints=("validate", "token"), rounds=2)
@@ -135,6 +135,16 @@ def test_what_a_plan_asks_besides_is_taken_off_and_the_mix_is_predicted() -> Non
     assert costs_of_rows(found, 4) == {}
 
 
+def test_costs_are_kept_for_the_sizing(tmp_path: Path) -> None:
+    found = record(ScalePlan(endpoints=ENDPOINTS, rounds=1))
+    file = tmp_path / "costs.json"
+    file.write_text(page.files(found)[page.COSTS.name])
+    kept = read_costs(file)
+    for endpoint, cost in costs_of_rows(found, 4).items():
+        assert kept[endpoint] == pytest.approx(cost, abs=0.01)
+    assert page.COSTS.name not in page.files(record()), "some endpoints were not measured"
+
+
 def kubelet(at: int, one: float, two: float) -> str:
     """A kubelet's page of metrics, the lines that matter and those that must not be taken for them."""
 
@@ -234,12 +244,16 @@ def test_wrong_answers_are_faults() -> None:
 
 
 def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None:
-    written = {file.name for file in (page.PAGE, page.PLOT, page.AUTOSCALER) if file.exists()}
+    written = {file.name for file in (page.PAGE, page.PLOT, page.AUTOSCALER, page.COSTS) if file.exists()}
     if not page.RECORD.exists():
         assert written == set(), "a page without its record: run scripts/scale-test --publish"
         return
     kept = read_record(page.RECORD)
     assert kept.faults() == []
+    most = kept.plan.pods[-1]
+    assert all(abs(each.error) <= page.NEAR for each in predictions(kept, read_costs(page.COSTS), most)), (
+        "what was measured is not what is sized"
+    )
     assert written == set(page.files(kept))
     for name, text in page.files(kept).items():
         assert (page.DOCS / name).read_text(encoding="utf-8") == text, "run scripts/generate-docs"

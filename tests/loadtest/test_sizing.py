@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from base64 import b64encode
@@ -21,7 +22,7 @@ from localstack.layout import ROOT
 from outcome import baseline
 from outcome.results import Figures, Results
 from outcome.run import RunError
-from sizing.costs import COMPONENTS, ROWS, Cost, costs
+from sizing.costs import COMPONENTS, ROWS, Cost, costs, costs_text, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, written
@@ -233,6 +234,36 @@ def test_the_command_prints_sums_and_writes_values(tmp_path: Path) -> None:
     assert "…" not in done.stdout, "a number is cut short"
     assert f"baseline {BASELINE}" in done.stdout
     assert yaml.safe_load(file.read_text())["capacity"]["tokensPerSecond"] == 20_000
+
+
+def test_costs_of_ones_own_cluster_take_the_place_of_a_baselines(tmp_path: Path) -> None:
+    file, values = tmp_path / "costs.json", tmp_path / "values.yaml"
+    file.write_text(costs_text(dict.fromkeys(ROWS, Cost(200, 100, 50))))
+    done = typed("--validate", "1000", "--headroom", "0", "--costs", str(file), "--output", str(values))
+    assert done.returncode == 0, done.stderr
+    assert "0.20" in done.stdout
+    assert "Costs of a request: the costs in " in done.stdout
+    assert f"from the costs in {file} for" in values.read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (None, "cannot be read: No such file or directory."),
+        ("[]", "holds no costs of a scale test."),
+        (
+            '{"validate": {"auth": 1}}',
+            "must say for validate, token, ott, revoke, introspect, health what a request costs auth, nginx, redis",
+        ),
+        (costs_text(dict.fromkeys(ROWS, Cost(1, 1, -1))), "must say for validate"),
+    ],
+)
+def test_what_are_no_costs_is_one_sentence(tmp_path: Path, text: str | None, sentence: str) -> None:
+    file = tmp_path / "costs.json"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(RunError, match=re.escape(sentence)):
+        read_costs(file)
 
 
 @pytest.mark.parametrize(
