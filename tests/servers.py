@@ -313,8 +313,13 @@ class ServiceProcess:
 
 def assert_tells_no_secret(log_file: Path) -> None:
     """Whatever a test did with a process: its log holds no token, no secret that the service made, and not the key."""
-    found = SECRETS.findall(log_file.read_text(encoding="utf-8", errors="replace"))
-    assert not found, f"{log_file.name} holds what nobody may read: {found[:3]}"
+    assert_holds_no_secret(log_file.name, log_file.read_text(encoding="utf-8", errors="replace"))
+
+
+def assert_holds_no_secret(name: str, text: str) -> None:
+    """The same of what was logged elsewhere."""
+    found = SECRETS.findall(text)
+    assert not found, f"{name} holds what nobody may read: {found[:3]}"
 
 
 def service_environ() -> dict[str, str]:

@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from authsvc.model import Kind
 from bench.bed import KEY, Bed, bed
+from bench.compiled import Compiled, start_compiled
 from bench.processes import LOAD_CORE, SERVICE_CORE, BenchError, Process, free_port
 from bench.requests import plain_tokens, request, service_tokens, write
 from bench.wrk import run_wrk
@@ -144,12 +145,13 @@ def bench(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str
     """Run every subject `rounds` times, in turn; print the table and return it."""
     with bed(folder) as made:
         console.print("Starting Redis, the service and the references ...")
-        subjects = _subjects(made, made.start_all(), seconds)
+        service, compiled = made.start_all(), start_compiled(made)
+        subjects = _subjects(made, service, compiled, seconds)
         measure_in_turn(subjects, seconds, rounds, folder, console)
-        return _report({subject.name: subject for subject in subjects}, console)
+        return _report({subject.name: subject for subject in subjects}, compiled, console)
 
 
-def _subjects(made: Bed, service: Process, seconds: int) -> list[Subject]:
+def _subjects(made: Bed, service: Process, compiled: Compiled, seconds: int) -> list[Subject]:
     """Everything, each beside its reference."""
     ports = {name: free_port() for name in ("canned", "empty", "plain", "full", "full management")}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -171,6 +173,7 @@ def _subjects(made: Bed, service: Process, seconds: int) -> list[Subject]:
     subjects = [
         Subject("canned", urls["canned"], canned, lambda: validates),
         Subject("empty app", urls["empty"], empty, lambda: validates),
+        Subject(compiled.name, compiled.url, compiled.process, lambda: validates),
         Subject("refused with 429", urls["full"], full, lambda: issues, refused=True),
     ]
     for endpoint in ENDPOINTS:
@@ -189,11 +192,11 @@ def _requests(endpoint: Endpoint, client: str, tokens: Callable[[], list[str]]) 
     return list(dict.fromkeys(endpoint.request(client, token) for token in tokens()))
 
 
-def _report(subjects: dict[str, Subject], console: Console) -> dict[str, object]:
+def _report(subjects: dict[str, Subject], compiled: Compiled, console: Console) -> dict[str, object]:
     """Print the table; return it for the JSON file. Ratios are of the medians, their spread that of the rounds."""
     canned, empty = subjects["canned"], subjects["empty app"]
     reach = {endpoint.name: endpoint.reach for endpoint in ENDPOINTS}
-    columns = ("what", "CPU µs", "spread", "requests/s", "p99 ms", "canned/this", "spread", "reach", "empty/this", "plain/this")
+    columns = ("what", "CPU µs", "spread", "requests/s", "p99 ms", "canned/this", "spread", "reach", "empty/this", "plain/this", "compiled")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
     rows: list[dict[str, object]] = []
     for name, subject in subjects.items():
@@ -213,6 +216,7 @@ def _report(subjects: dict[str, Subject], console: Console) -> dict[str, object]
             "reach": reach.get(name),
             "empty_over_this": empty.cpu_microseconds() / subject.cpu_microseconds(),
             "plain_over_this": plain.cpu_microseconds() / subject.cpu_microseconds() if plain else None,
+            "compiled_over_this": subjects[compiled.name].cpu_microseconds() / subject.cpu_microseconds(),
         }
         rows.append(row)
         table.add_row(
@@ -226,7 +230,9 @@ def _report(subjects: dict[str, Subject], console: Console) -> dict[str, object]
             f"{reach[name]:.2f}" if name in reach else "",
             f"{row['empty_over_this']:.2f}",
             f"{row['plain_over_this']:.1f}" if plain else "",
+            f"{row['compiled_over_this']:.2f}",
         )
     console.print(table)
-    console.print(f"{CONNECTIONS} connections; plain/this is to reach {REACH_PLAIN:.0f}")
-    return {"connections": CONNECTIONS, "rows": rows}
+    console.print(f"{CONNECTIONS} connections; plain/this is to reach {REACH_PLAIN:.0f}.")
+    console.print(f"compiled: the CPU of {compiled.name} over this, to reach {compiled.reach} for validate.")
+    return {"connections": CONNECTIONS, "compiled": compiled.name, "rows": rows}

@@ -19,19 +19,21 @@ def render() -> str:
 
 def _table(result: dict[str, Any]) -> str:
     rows = [
-        "| what | CPU µs a request | requests/s | p99 ms | canned / this | empty app / this | plain / this |",
-        "|---|---|---|---|---|---|---|",
+        "| what | CPU µs a request | requests/s | p99 ms | canned / this (to reach) | empty app / this | plain / this | compiled / this |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         low, high = row["cpu_spread"]
         plain = f"{row['plain_over_this']:.1f}" if row["plain_over_this"] else ""
+        reach = f" ({row['reach']:.2f})" if row["reach"] else ""
         rows.append(
             f"| {row['what']} | {row['cpu_microseconds']:.1f} ({low:.1f}-{high:.1f}) | {row['rate']:,.0f} | {row['p99_ms']:.1f} "
-            f"| {row['canned_over_this']:.2f} | {row['empty_over_this']:.2f} | {plain} |"
+            f"| {row['canned_over_this']:.2f}{reach} | {row['empty_over_this']:.2f} | {plain} | {row['compiled_over_this']:.2f} |"
         )
     environment = result["environment"]
     where = f"Python {environment['python']}, {environment['machine']}, {environment['cores']} cores, {environment['redis']}"
-    return "\n".join(rows) + f"\n\n{result['connections']} connections, {where}. In brackets the fastest and the slowest round.\n"
+    spread = f"In brackets the fastest and the slowest round. Compiled: {result['compiled']}."
+    return "\n".join(rows) + f"\n\n{result['connections']} connections, {where}. {spread}\n"
 
 
 def main() -> None:

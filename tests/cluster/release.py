@@ -16,7 +16,7 @@ from tools import HELM, KUBECTL, path_of
 
 from authsvc import __version__
 from localstack.layout import ROOT
-from servers import wait_until
+from servers import assert_holds_no_secret, wait_until
 
 IMAGE = os.environ.get("TEST_IMAGE", f"docker.io/library/auth-service:{__version__}")
 CHART = ROOT / "charts" / "auth-service"
@@ -81,9 +81,17 @@ class Namespace:
                 texts.append(self.kubectl(*words)[-8000:])
         return "\n".join(texts)
 
+    def all_logs(self) -> str:
+        """Whatever the containers of the release have logged that are there now."""
+        of_all = ["--all-containers", "--tail=-1", "--max-log-requests=50", "--ignore-errors"]
+        return self.kubectl("logs", "-l", "app.kubernetes.io/name=auth-service", *of_all)
+
     def delete(self) -> None:
+        """With all that is in it, once its logs were searched for what nobody may read."""
+        logs = self.all_logs()
         self.open.remove(self)
         run(KUBECTL, "delete", "namespace", self.name, "--ignore-not-found", "--timeout=180s")
+        assert_holds_no_secret(f"namespace {self.name}", logs)
 
 
 class Release(Namespace):
@@ -185,6 +193,7 @@ class Release(Namespace):
             return ""
 
     def uninstall(self) -> None:
+        assert_holds_no_secret(f"namespace {self.name}", self.all_logs())
         run(HELM, "uninstall", "auth", "-n", self.name, "--wait", "--timeout", "180s")
 
 

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
+from servers import assert_tells_no_secret
+
 CONFIGURATION = Path(__file__).parents[2] / "nginx"
 HTTP, STREAM = ("nginx.conf", "auth.conf", "process.conf"), ("stream.conf", "process.conf")
 """The files of the configuration that passes on requests, and of the one that passes on connections; the first includes the others."""
@@ -155,7 +157,9 @@ class NginxServer:
         assert self.process is not None
         if self.running():
             self.signal(signal.SIGTERM)
-        return self.process.wait(timeout=10)
+        code = self.process.wait(timeout=10)
+        assert_tells_no_secret(self.error_log)
+        return code
 
     def __enter__(self) -> NginxServer:
         self.start()
