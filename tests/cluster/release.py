@@ -88,9 +88,11 @@ class Namespace:
 
     def delete(self) -> None:
         """With all that is in it, once its logs were searched for what nobody may read."""
-        logs = self.all_logs()
-        self.open.remove(self)
-        run(KUBECTL, "delete", "namespace", self.name, "--ignore-not-found", "--timeout=180s")
+        try:
+            logs = self.all_logs()
+        finally:
+            self.open.remove(self)
+            run(KUBECTL, "delete", "namespace", self.name, "--ignore-not-found", "--timeout=180s")
         assert_holds_no_secret(f"namespace {self.name}", logs)
 
 
