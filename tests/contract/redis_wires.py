@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any
 
 import hiredis
+
+from certificates import Authority, Identity
 
 
 class _Listener:
@@ -130,3 +135,31 @@ class PretendServer(_Listener):
                 if command[0] != b"GET":
                     self.commands.append(command)
                 writer.write(self._reply(command))
+
+
+@contextlib.contextmanager
+def tls_relay(target_port: int, folder: Path, server: Identity, *, asks_for: Authority | None = None) -> Iterator[int]:
+    """A port on which `server` speaks TLS for the target; clients must show a certificate of `asks_for`, if any."""
+    chain = folder / f"server-{target_port}.pem"
+    chain.write_bytes(server.key_text() + server.certificate)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(chain)
+    if asks_for is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=asks_for.certificate.decode())
+    running: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
+
+    async def carry() -> None:
+        ending = asyncio.Event()
+        async with Relay(target_port, tls=context) as relay:
+            running.put((relay.port, asyncio.get_running_loop(), ending))
+            await ending.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(carry(),))
+    thread.start()
+    port, loop, ending = running.get(timeout=10)
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(ending.set)
+        thread.join()

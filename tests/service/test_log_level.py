@@ -81,7 +81,10 @@ def test_the_writer_takes_one_too(instance: OneInstance, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("fields", [(), (bearer("a-secret-of-fifteen"),), (authorization(SECRET),)])
 def test_who_does_not_know_the_secret_finds_nothing(instance: OneInstance, fields: tuple[tuple[str, str], ...]) -> None:
-    assert instance.manage("PUT", "/log?level=debug&seconds=1", *fields).status == 404
+    answer = instance.manage("PUT", "/log?level=debug&seconds=1", *fields)
+    assert answer.status == 404
+    asked = [json.loads(line) for line in instance.log().splitlines() if "does not know the management secret" in line]
+    assert [line["path"] for line in asked if line["request_id"] == answer.header("x-request-id")] == ["/log"]
     assert instance.ask("PUT", "/log?level=debug&seconds=1", KNOWN).status == 404
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import queue
 import re
-import ssl
-import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from authsvc.records.oracle_pool import try_to_connect
 from authsvc.records.oracle_settings import PoolSettings
 from certificates import Authority, Identity
 from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, ORACLE_WAYS, OracleDatabase, OracleFaults
-from contract.redis_wires import Relay
+from contract.redis_wires import tls_relay
 from servers import TOKEN_KEY, RedisServer, ServiceProcess, free_port, running, wait_until
 from service.command_line import CommandLine
 from service.test_writer import add_all, issued, not_ready_because, waiting
@@ -32,32 +30,11 @@ UNTRUSTED = "shows a certificate that is not trusted: put its authority's into e
 ANOTHER_HOST = "shows a certificate for another host: name in AUTH_RECORDS_URL or tnsnames.ora the host that it is for. (DPY-6006)"
 
 
-@contextlib.contextmanager
-def tls_in_front(database: OracleDatabase, folder: Path, server: Identity = SERVER, *, asks_for: Authority | None = None) -> Iterator[int]:
+def tls_in_front(
+    database: OracleDatabase, folder: Path, server: Identity = SERVER, *, asks_for: Authority | None = None
+) -> AbstractContextManager[int]:
     """A port on which `server` speaks TLS for the database; clients must show a certificate of `asks_for`, if any."""
-    chain = folder / f"server-{free_port()}.pem"
-    chain.write_bytes(server.key_text() + server.certificate)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(chain)
-    if asks_for is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(cadata=asks_for.certificate.decode())
-    running: queue.Queue[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = queue.Queue()
-
-    async def carry() -> None:
-        ending = asyncio.Event()
-        async with Relay(int(database.dsn.partition("/")[0].rpartition(":")[2]), tls=context) as relay:
-            running.put((relay.port, asyncio.get_running_loop(), ending))
-            await ending.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(carry(),))
-    thread.start()
-    port, loop, ending = running.get(timeout=10)
-    try:
-        yield port
-    finally:
-        loop.call_soon_threadsafe(ending.set)
-        thread.join()
+    return tls_relay(int(database.dsn.partition("/")[0].rpartition(":")[2]), folder, server, asks_for=asks_for)
 
 
 def wallet(folder: Path, *parts: bytes) -> Path:

@@ -30,7 +30,9 @@ from authsvc.model import Event, TokenRecord, TokenValue
 from authsvc.records.migrate import upgrade
 from authsvc.records.sqlite import SqliteStore
 from authsvc.writer import POLL_SECONDS, Batching, Writer
+from certificates import Authority
 from contract.live_parts import answer, connected, redis_client
+from contract.redis_wires import tls_relay
 from servers import DEADLINE_SECONDS, RedisServer, ServiceProcess, run_command, run_json, running, wait_until
 from service.wire import ask
 
@@ -608,6 +610,17 @@ def pending(server: RedisServer, of_process: int | None = None) -> int:
     with redis.Redis(port=server.port) as client:
         holders = [holder for stream in STREAMS for holder in client.xpending(stream, GROUP)["consumers"]]
     return sum(holder["pending"] for holder in holders if of_process is None or b"-%d-" % of_process in holder["name"])
+
+
+def test_a_writer_tells_when_the_certificate_of_its_redis_ends(redis_server: RedisServer, tmp_path: Path) -> None:
+    authority = Authority("ours")
+    (tmp_path / "ca.pem").write_bytes(authority.certificate)
+    with tls_relay(redis_server.port, tmp_path, authority.identity("redis", "localhost", days=3)) as port:
+        writer = ServiceProcess(tmp_path, "write", redis_url=f"rediss://localhost:{port}/0", redis_ca_file=tmp_path / "ca.pem").start()
+        with running(writer):
+            writer.wait_ready()
+            ends = wait_until(lambda: metrics(writer)["redis_certificate_expiry_timestamp_seconds"], "it has looked")
+    assert ends == pytest.approx(time.time() + 3 * 86400, abs=3600)
 
 
 def metrics(process: ServiceProcess) -> dict[str, float]:

@@ -96,7 +96,9 @@ async def write(settings: Settings) -> None:
     pipeline.start()
 
     async def survey(beats: Mapping[str, int] | None = None) -> Survey:
-        return await take_survey(pipeline.masters, beats=beats)
+        found = await take_survey(pipeline.masters, beats=beats)
+        metrics.vitals.certificate_expiry.set(pipeline.certificate_expiry or 0)
+        return found
 
     reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
     housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)

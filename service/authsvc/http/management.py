@@ -49,7 +49,7 @@ class Management:
         request_id = accepted_request_id(headers.get(b"x-request-id"))
         try:
             if scope["path"] in ("/profile", "/log"):
-                self._check(headers.get(b"authorization"))
+                self._check(headers.get(b"authorization"), scope["path"], request_id)
                 method, asked = scope["method"], dict(parse_qsl(scope["query_string"].decode("ascii", "replace")))
                 if scope["path"] == "/profile":
                     response = await self._profile(method, asked)
@@ -76,9 +76,11 @@ class Management:
                 raise Unavailable(reason)
         return ok(b'{"status":"ok"}')
 
-    def _check(self, authorization: bytes | None) -> None:
-        """NotFound unless this is `Bearer` and the secret: whoever does not know it learns of nothing."""
+    def _check(self, authorization: bytes | None, path: str, request_id: bytes) -> None:
+        """NotFound unless this is `Bearer` and the secret: whoever does not know it learns of nothing, but leaves a line in the log."""
         if self._secret is None or not hmac.compare_digest(authorization or b"", b"Bearer " + self._secret):
+            if self._secret is not None:
+                log.warning("somebody who does not know the management secret asked", path=path, request_id=loggable(request_id))
             raise NotFound("There is nothing at this path.")
 
     async def _profile(self, method: str, asked: dict[str, str]) -> Response:
