@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import NoReturn
 
@@ -14,6 +15,8 @@ from outcome.run import RunError
 def run_command(app: typer.Typer, name: str, *others: type[Exception]) -> None:
     """Run a command line; RunError, and the other families of errors that are told, end it with their message."""
     told: tuple[type[Exception], ...] = (RunError, *others)
+    # Ended from outside, it puts away what it made.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app(prog_name=name)
     except told as error:
