@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 
 import structlog
 from redis.exceptions import RedisError
 
 from authsvc.credentials import new_secret, secret_digest
-from authsvc.errors import OperatorError
+from authsvc.errors import OperatorError, RecordsUnavailable
 from authsvc.live.forms import decode_client, encode_client
 from authsvc.live.mirror import Mirror, Put
 from authsvc.model import (
@@ -32,6 +33,8 @@ IN_FORCE_SECONDS = 15.0
 POLL_SECONDS = 0.1
 CHANGES_AT_ONCE = 1000
 NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the writer will finish it."
+
+R = TypeVar("R", Client, DeletedClient)
 
 log = structlog.get_logger(__name__)
 
@@ -78,8 +81,9 @@ class Clients:
         """Make a client with a fresh secret."""
         text, secret = self._new_secret()
         client = Client(client_id, tuple(dict.fromkeys(scopes)), (secret,), True, access_ttl_seconds, one_time_ttl_seconds)
+        check_client(client)
         try:
-            stored = await self._store.add_client(check_client(client), self._cause("add"))
+            stored = await self._made(client_id, text, lambda: self._store.add_client(client, self._cause("add")))
         except ClientExists:
             raise OperatorError(f"Client {client_id} exists already.") from None
         return await self._bring_into_force(stored, text)
@@ -120,7 +124,7 @@ class Clients:
     async def delete(self, client_id: str) -> Change:
         """Delete the client and end its tokens; adding the id again revives none of them."""
         try:
-            gone = await self._store.delete_client(client_id, self._cause("delete"))
+            gone = await self._made(client_id, None, lambda: self._store.delete_client(client_id, self._cause("delete")))
         except ClientMissing:
             raise _missing(client_id) from None
         return await self._bring_into_force(gone)
@@ -149,7 +153,7 @@ class Clients:
         last = 0
         while page := await self._store.read_changes(client_id, since_ms, last, CHANGES_AT_ONCE):
             yield page
-            last = page[-1].revision
+            last = page[-1].number
 
     async def list(self) -> list[Client]:
         """All clients."""
@@ -164,10 +168,41 @@ class Clients:
 
     async def _change(self, name: str, client_id: str, change: Callable[[Client], Client], secret: str | None = None) -> Change:
         try:
-            client = await self._store.change_client(client_id, change, self._cause(name))
+            client = await self._made(client_id, secret, lambda: self._store.change_client(client_id, change, self._cause(name)))
         except ClientMissing:
             raise _missing(client_id) from None
         return await self._bring_into_force(client, secret)
+
+    async def _made(self, client_id: str, secret: str | None, change: Callable[[], Awaitable[R]]) -> R:
+        """Make a change, and look for it where its answer was lost: it is found by this command's request id.
+
+        OperatorError with the new secret where nobody can say whether it is stored: it would be lost for good.
+        """
+        try:
+            return await change()
+        except RecordsUnavailable as error:
+            noted = await self._noted(client_id, error, secret)
+            if noted is None:
+                raise
+            log.warning("the answer to a change was lost, and the change is stored", client_id=client_id, error=str(error))
+            return cast("R", noted)
+
+    async def _noted(self, client_id: str, error: RecordsUnavailable, secret: str | None) -> Client | DeletedClient | None:
+        """What this command has made of the client; None if it has changed nothing."""
+        deadline = time.monotonic() + IN_FORCE_SECONDS
+        while True:
+            try:
+                noted = [change.request_id async for page in self.changes(client_id, 0) for change in page]
+                known = await self._store.read_clients([client_id])
+            except RecordsUnavailable:
+                if time.monotonic() >= deadline:
+                    told = f" Should it be stored, the new secret is {secret}." if secret else ""
+                    raise OperatorError(
+                        f"{error} Whether the change is stored cannot be told now; `authsvc client changes {client_id}` will.{told}"
+                    ) from error
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return known[0] if self._request_id in noted and known else None
 
     async def _bring_into_force(self, record: Client | DeletedClient, secret: str | None = None) -> Change:
         return Change(record, secret, await self._bring_all_into_force([record]))

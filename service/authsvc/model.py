@@ -95,14 +95,16 @@ class Cause(NamedTuple):
 
 
 class ClientChange(NamedTuple):
-    """A change of a client as the record store has it for good, under the revision that it drew.
+    """A change of a client as the record store has it for good; numbers grow, and say nothing else.
 
     `change`, `changed_by` and `request_id` are those of its Cause; of plain SQL they are `insert`, `update` or `delete`, whom the
     database knows, and None. The rest is what the client was after it, in columns of the clients, and None for a deleted one.
     """
 
-    revision: int
+    number: int
     client_id: str
+    revision: int | None
+    """What the change drew; None only where a trigger was missing."""
     changed_ms: int
     change: str
     changed_by: str

@@ -76,6 +76,7 @@ class SqliteDatabase:
 ORACLE_VARIABLES = ("TEST_ORACLE_DSN", "TEST_ORACLE_USER", "TEST_ORACLE_PASSWORD")
 ORACLE_MISSING = "no Oracle: " + ", ".join(ORACLE_VARIABLES) + " are not all set"
 ORACLE_FAULTS = "TEST_ORACLE_FAULTS"
+SEQUENCES = ("client_sequence", "client_change_sequence")
 OURS = ("clients", "client_tombstones", "client_changes", "tokens", "stream_marks", "store", "leases", "alembic_version")
 
 
@@ -88,7 +89,7 @@ class OracleDatabase:
     def __init__(self, folder: Path) -> None:
         self.dsn, self.user, self.password = (os.environ[name] for name in ORACLE_VARIABLES)
         self.url = f"oracle://{self.user}:{self.password}@{self.dsn}"
-        for kind, name in [*(("TABLE", table) for table in OURS), ("SEQUENCE", "client_sequence")]:
+        for kind, name in [*(("TABLE", table) for table in OURS), *(("SEQUENCE", name) for name in SEQUENCES)]:
             with contextlib.suppress(oracledb.DatabaseError):
                 self.plain_sql(f"DROP {kind} {name}")
 

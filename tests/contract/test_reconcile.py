@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from authsvc.clients import Change, Clients
-from authsvc.errors import Unavailable
+from authsvc.credentials import secret_digest
+from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
 from authsvc.live.cluster import Link
 from authsvc.live.connect import connect_redis
 from authsvc.live.directory import Directory
@@ -47,14 +48,14 @@ class PausedStore(SqliteStore):
 class World:
     """A record store, a Redis, the writer's reconciler, an instance's directory, and the commands."""
 
-    def __init__(self, redis: Any, pipeline: Link, store: PausedStore, holder: str = "writer") -> None:
+    def __init__(self, redis: Any, pipeline: Link, store: PausedStore, holder: str = "writer", request_id: str = "request-1") -> None:
         self.redis = redis
         self.pipeline = pipeline
         self.store = store
         self.mirror = Mirror(redis)
         self.reconciler = Reconciler(store, self.mirror, Directory(redis), lambda beats: take_survey(pipeline.masters, beats=beats), holder)
         self.instance = Directory(redis)
-        self.clients = Clients(store, self.mirror, "somebody", "request-1")
+        self.clients = Clients(store, self.mirror, "somebody", request_id)
 
     async def seen(self) -> set[str]:
         """The clients that an instance sees now; it must have a complete mirror."""
@@ -145,6 +146,91 @@ def test_a_command_says_that_its_change_is_not_in_force_without_a_writer(
         added = await world.clients.add("c1", ["read"])
         assert not added.in_force
         assert added.secret, "a secret that is stored is told"
+
+    in_world(redis_server, path, story)
+
+
+def losing_answers(store: PausedStore, lost: int, reads_lost: int = 0) -> None:
+    """Let so many changes lose their answer after the commit, and so many reads after that fail altogether."""
+    left = {"changes": lost, "reads": 0}
+
+    def losing(method: Any) -> Any:
+        async def call(*args: Any) -> Any:
+            result = await method(*args)
+            if left["changes"] > 0:
+                left["changes"], left["reads"] = left["changes"] - 1, reads_lost
+                raise RecordsUnavailable("The connection was lost.")
+            return result
+
+        return call
+
+    def failing(method: Any) -> Any:
+        async def call(*args: Any) -> Any:
+            if left["reads"] > 0:
+                left["reads"] -= 1
+                raise RecordsUnavailable("The record store is out of reach.")
+            return await method(*args)
+
+        return call
+
+    for name in ("add_client", "change_client", "delete_client"):
+        setattr(store, name, losing(getattr(store, name)))
+    store.read_changes = failing(store.read_changes)  # type: ignore[method-assign]
+
+
+@pytest.mark.single
+def test_a_change_whose_answer_was_lost_is_found_and_told_with_its_secret(redis_server: RedisServer, path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        losing_answers(world.store, 1, reads_lost=2)
+        added = await world.clients.add("c1", ["read"])
+        assert added.in_force
+        assert added.secret
+        losing_answers(world.store, 1)
+        rotated = await World(world.redis, world.pipeline, world.store, request_id="request-2").clients.rotate("c1")
+        assert isinstance(rotated.client, Client)
+        assert rotated.secret is not None
+        assert secret_digest(rotated.secret.encode()) == rotated.client.secrets[1].digest
+        losing_answers(world.store, 1)
+        deleted = await World(world.redis, world.pipeline, world.store, request_id="request-3").clients.delete("c1")
+        assert isinstance(deleted.client, DeletedClient)
+        assert await world.seen() == set()
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.single
+def test_a_change_that_was_not_stored_is_told_as_such(redis_server: RedisServer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.clients.add("c1", ["read"])
+
+        async def fail(*_: Any) -> Client:
+            raise RecordsUnavailable("The record store is busy.")
+
+        monkeypatch.setattr(world.store, "change_client", fail)
+        other = World(world.redis, world.pipeline, world.store, request_id="request-2")
+        with pytest.raises(RecordsUnavailable, match=r"^The record store is busy\.$"):
+            await other.clients.rotate("c1")
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.single
+def test_a_secret_is_told_where_nobody_can_say_whether_it_is_stored(
+    redis_server: RedisServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authsvc.clients.IN_FORCE_SECONDS", 0.3)
+
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        losing_answers(world.store, 1, reads_lost=1000)
+        with pytest.raises(OperatorError, match=r"cannot be told now; `authsvc client changes c1` will\. Should it be stored, the") as told:
+            await world.clients.add("c1", ["read"])
+        secret = str(told.value).removesuffix(".").rpartition(" ")[2]
+        [stored] = await world.store.read_clients(["c1"])
+        assert isinstance(stored, Client)
+        assert secret_digest(secret.encode()) == stored.secrets[0].digest
 
     in_world(redis_server, path, story)
 
@@ -358,6 +444,7 @@ def test_a_store_restored_to_before_what_was_seen_in_it_is_noticed_though_no_cli
     in_world(redis_server, path, story)
 
 
+@pytest.mark.single
 def test_what_two_writers_keep_is_never_taken_for_an_older_state(redis_server: RedisServer, path: Path) -> None:
     async def story(world: World) -> None:
         await world.reconciler.run_once()

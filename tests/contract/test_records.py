@@ -464,10 +464,10 @@ async def test_a_change_is_noted_with_its_cause_and_what_came_of_it(database: An
         first, second, third = await store.read_changes(None, 0, 0, 10)
         assert all(began_ms - 1000 <= change.changed_ms <= time.time() * 1000 + 1000 for change in (first, second, third))
         what_it_was = ("read write", 0, 2, 7200, 60, added.epoch)
-        assert first == (added.revision, "alpha", first.changed_ms, "add", "somebody@desk", "request-1", *what_it_was)
+        assert first == (first.number, "alpha", added.revision, first.changed_ms, "add", "somebody@desk", "request-1", *what_it_was)
         what_it_was = ("read write", 1, 1, 7200, 60, added.epoch)
-        assert second == (changed.revision, "alpha", second.changed_ms, *CAUSE, *what_it_was)
-        assert third == (gone.revision, "alpha", third.changed_ms, "delete", "other@desk", *[None] * 7)
+        assert second == (second.number, "alpha", changed.revision, second.changed_ms, *CAUSE, *what_it_was)
+        assert third == (third.number, "alpha", gone.revision, third.changed_ms, "delete", "other@desk", *[None] * 7)
 
 
 @awaited
@@ -520,7 +520,7 @@ async def test_changes_are_read_page_by_page_of_one_client_or_of_all(database: A
             while page := await store.read_changes(client_id, 0, last, 2):
                 assert len(page) <= 2
                 found += [change.request_id for change in page]
-                last = page[-1].revision
+                last = page[-1].number
             assert found == expected
         newest = (await store.read_changes(None, 0, 0, 10))[-1].changed_ms
         assert await store.read_changes(None, newest + 1, 0, 10) == []

@@ -820,6 +820,7 @@ async def fill(database: Any) -> None:
     async with database.opened() as store:
         await store.write_records([record(number) for number in range(2 * PAGE + 500)])
         used = replace(record(3000, "few"), kind="o", used_ms=FIRST_MS + 3001, epoch=8, scope="")
+        await store.write_records([replace(record(number, "burst"), issued_ms=FIRST_MS) for number in range(4000, 4003)])
         await store.write_records([used, replace(record(3001, "few"), revoked_ms=FIRST_MS + 4000, voided_ms=FIRST_MS + 4001)])
 
 
@@ -856,6 +857,11 @@ def test_a_search_tells_people_in_lines(recorded: Any, command: CommandLine) -> 
     ]  # fmt: skip
     assert second.rstrip().endswith("revoked 2026-09-21T14:13:24.000+00:00, voided 2026-09-21T14:13:24.001+00:00")
     assert command.good("token", "search", "--client", "nobody", records_url=recorded.url) == "No records.\n"
+
+
+def test_a_search_of_tokens_of_one_second_does_not_lead_back_to_itself(recorded: Any, command: CommandLine) -> None:
+    done = command.run("token", "search", "--client", "burst", "--limit", "2", records_url=recorded.url)
+    assert (done.returncode, done.stderr) == (0, "There are more: raise --limit.\n")
 
 
 def test_a_search_that_finds_more_than_its_limit_says_where_to_go_on(recorded: Any, command: CommandLine) -> None:
@@ -903,7 +909,7 @@ def test_what_is_found_is_what_show_tells(service: Service, command: CommandLine
 
 def test_an_export_has_every_record_on_a_line_of_its_own(recorded: Any, command: CommandLine) -> None:
     everything = [json.loads(line) for line in command.good("token", "export", records_url=recorded.url, redis_url=NO_REDIS).splitlines()]
-    assert len(everything) == 2 * PAGE + 502
+    assert len(everything) == 2 * PAGE + 505
     assert len({found["jti"] for found in everything}) == len(everything)
     many = [json.loads(line) for line in command.good("token", "export", "--client", "many", records_url=recorded.url).splitlines()]
     assert many == command.json("token", "search", "--client", "many", "--limit", "2500", records_url=recorded.url)

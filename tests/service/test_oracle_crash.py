@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import signal
 from collections.abc import Iterator
 
@@ -54,7 +55,9 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
         load.go_on()
         for _ in range(MOST_CRASHES):
             known = len(service.complaints())
-            OracleFaults().ask("fault/crash-at-commit", point=point)
+            # It may meet a commit, and die, before it has answered.
+            with contextlib.suppress(http.client.RemoteDisconnected, ConnectionResetError):
+                OracleFaults().ask("fault/crash-at-commit", point=point)
             wait_until(server.is_dead, "the database has died")
             wait_until(lambda: len(service.complaints()) > known, "a batch waits")  # noqa: B023 # asked at once
             load.go_on()
@@ -62,7 +65,8 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
             with standing_still(service.writer):
                 server.start()
                 committed = set(service.names(load.ledger.client_id)) & issued_and_waiting(service)
-            service.writer.wait_ready()
+            # A batch pauses for 5 s between attempts, and each may wait for a session as long.
+            wait_until(service.writer.ready, "the writer is ready", 60)
             load.go_on()
             # It may have died at another commit of the writer's, with no batch under way.
             cut = "(DPY-4011)" in service.complaints()[known]

@@ -67,7 +67,10 @@ def test_a_schema_is_made_once_and_left_as_it_is_after_that(database: OracleData
 
 
 @NEEDS_FAULTS
-def test_of_several_migrations_at_once_one_makes_the_schema_and_all_succeed(database: OracleDatabase) -> None:
+@pytest.mark.parametrize("begun_at", ["nothing", "0001"])
+def test_of_several_migrations_at_once_one_makes_the_schema_and_all_succeed(database: OracleDatabase, begun_at: str) -> None:
+    if begun_at != "nothing":
+        database.run_text(migrate.sql(database.url, to=begun_at))
     environ = {**service_environ(), **_environ(database)}
     command = [sys.executable, "-m", "authsvc", "migrate"]
     # Slow enough for all to be at it together.

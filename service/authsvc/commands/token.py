@@ -111,7 +111,9 @@ def search(
     else:
         typer.echo("No records.")
     if len(found) > limit:
-        typer.echo(f"There are more: go on with --since {time_text(found[limit].issued_ms)}, or raise --limit.", err=True)
+        # Issued in the same second as the first, they would be found again.
+        onward = f"go on with --since {time_text(found[limit].issued_ms)}, or " if found[limit].issued_ms > found[0].issued_ms else ""
+        typer.echo(f"There are more: {onward}raise --limit.", err=True)
 
 
 @app.command()

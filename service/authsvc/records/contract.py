@@ -96,7 +96,7 @@ class RecordStore(Protocol):
         """Delete a client. MUST leave a tombstone with a new revision, whoever deletes, plain SQL too. Raises ClientMissing."""
 
     async def read_changes(self, client_id: str | None, since_ms: int, after: int, limit: int) -> list[ClientChange]:
-        """Changes of one client, or of all, made at that time or later: at most `limit`, those above revision `after`, in their order.
+        """Changes of one client, or of all, made at that time or later: at most `limit`, those behind number `after`, in their order.
 
         Of changes without a cause it MUST be told which inserted, which updated and which deleted.
         """

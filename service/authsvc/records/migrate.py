@@ -12,6 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
@@ -94,7 +95,11 @@ def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
                     f"The schema in {where} is half made: a migration was cut short, or the names are taken by others. If nothing"
                     " is needed of what is there, drop it and run `authsvc migrate` again."
                 ) from error
-            time.sleep(POLL_SECONDS)
+        except CommandError as error:
+            # Another process wrote the version first.
+            if time.monotonic() > deadline:
+                raise OperatorError(f"The schema in {where} cannot be brought up to date: {error}.") from error
+        time.sleep(POLL_SECONDS)
 
 
 def _upgrade_if_known(connection: Connection) -> None:

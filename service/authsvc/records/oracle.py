@@ -289,7 +289,7 @@ class OracleStore:
 async def _named(session: Session, changed: C, cause: Cause | None) -> C:
     """Put the cause to the change that a trigger noted."""
     if cause is not None:
-        await session.write(NAME_CHANGE, *cause, changed.revision, types=CAUSE_TYPES)
+        await session.write(NAME_CHANGE, *cause, changed.id, types=CAUSE_TYPES)
     return changed
 
 

@@ -37,14 +37,18 @@ UPDATE_CLIENT = """
     WHERE client_id = :10
 """
 DELETE_CLIENT = "DELETE FROM clients WHERE client_id = :1"
-NAME_CHANGE = "UPDATE client_changes SET change = :1, changed_by = :2, request_id = :3 WHERE revision = :4"
+# The newest, should the sequence have run back.
+NAME_CHANGE = """
+    UPDATE client_changes SET change = :1, changed_by = :2, request_id = :3
+    WHERE change_number = (SELECT MAX(change_number) FROM client_changes WHERE client_id = :4)
+"""
 READ_ALL_CHANGES = f"""
-    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >= :1 AND revision > :2
-    ORDER BY revision FETCH FIRST :3 ROWS ONLY
+    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >= :1 AND change_number > :2
+    ORDER BY change_number FETCH FIRST :3 ROWS ONLY
 """  # noqa: S608
 READ_CLIENT_CHANGES = f"""
-    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE client_id = :1 AND changed_at >= :2 AND revision > :3
-    ORDER BY revision FETCH FIRST :4 ROWS ONLY
+    SELECT {CHANGE_COLUMNS} FROM client_changes WHERE client_id = :1 AND changed_at >= :2 AND change_number > :3
+    ORDER BY change_number FETCH FIRST :4 ROWS ONLY
 """  # noqa: S608
 
 # LEAST is NULL when either side is, so each side falls back on the other: the earlier of those that are known.

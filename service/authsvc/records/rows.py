@@ -13,7 +13,7 @@ CLIENT_COLUMNS = (
     " enabled, access_ttl_seconds, one_time_ttl_seconds, epoch, revision"
 )
 CHANGE_COLUMNS = (
-    "revision, client_id, changed_at, change, changed_by, request_id, scopes, enabled, secrets, access_ttl_seconds,"
+    "change_number, client_id, revision, changed_at, change, changed_by, request_id, scopes, enabled, secrets, access_ttl_seconds,"
     " one_time_ttl_seconds, epoch"
 )
 """A ClientChange."""

@@ -67,8 +67,9 @@ CLIENT_TOMBSTONES = Table(
 CLIENT_CHANGES = Table(
     "client_changes",
     METADATA,
-    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("change_number", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
     Column("client_id", String(CLIENT_ID_LENGTH), nullable=False),
+    Column("revision", BigInteger),
     Column("changed_at", MILLISECONDS, nullable=False),
     Column("change", String(32), nullable=False),
     Column("changed_by", String(255), nullable=False),
@@ -79,9 +80,11 @@ CLIENT_CHANGES = Table(
     Column("access_ttl_seconds", Integer),
     Column("one_time_ttl_seconds", Integer),
     Column("epoch", BigInteger),
-    Index("client_changes_by_client", "client_id", "revision"),
+    Index("client_changes_by_client", "client_id", "change_number"),
 )
-"""Written by triggers, a row for each change of a client, and never deleted by us. A command puts its name to its own."""
+"""Written by triggers, a row for each change of a client, and never deleted by us. A command puts its name to its own.
+
+`revision` is as it was drawn, whatever that was: nothing that is wrong with a client may keep its change from being noted."""
 
 CLIENT_SEQUENCE = Table(
     "client_sequence",

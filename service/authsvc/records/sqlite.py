@@ -262,7 +262,7 @@ class SqliteStore:
     def _named(self, changed: C, cause: Cause | None) -> C:
         """Put the cause to the change that a trigger noted."""
         if cause is not None:
-            self._write(NAME_CHANGE, (cause.change, cause.changed_by, cause.request_id, changed.revision))
+            self._write(NAME_CHANGE, (cause.change, cause.changed_by, cause.request_id, changed.id))
         return changed
 
     def _client(self, client_id: str) -> Client:

@@ -29,10 +29,14 @@ UPDATE_CLIENT = """
     WHERE client_id = ?
 """
 DELETE_CLIENT = "DELETE FROM clients WHERE client_id = ?"
-NAME_CHANGE = "UPDATE client_changes SET change = ?, changed_by = ?, request_id = ? WHERE revision = ?"
-READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >= ? AND revision > ?"  # noqa: S608
-READ_CLIENT_CHANGES = f"{READ_CHANGES} AND client_id = ? ORDER BY revision LIMIT ?"
-READ_ALL_CHANGES = f"{READ_CHANGES} ORDER BY revision LIMIT ?"
+# The newest, should the sequence have run back.
+NAME_CHANGE = """
+    UPDATE client_changes SET change = ?, changed_by = ?, request_id = ?
+    WHERE change_number = (SELECT max(change_number) FROM client_changes WHERE client_id = ?)
+"""
+READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >= ? AND change_number > ?"  # noqa: S608
+READ_CLIENT_CHANGES = f"{READ_CHANGES} AND client_id = ? ORDER BY change_number LIMIT ?"
+READ_ALL_CHANGES = f"{READ_CHANGES} ORDER BY change_number LIMIT ?"
 
 # min() of SQLite is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
 MERGE_RECORD = f"""

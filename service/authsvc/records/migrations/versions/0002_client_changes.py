@@ -11,7 +11,7 @@ depends_on = None
 
 MILLISECONDS = sa.BigInteger().with_variant(NUMBER(15), "oracle")  # type: ignore[no-untyped-call] # SQLAlchemy types it so
 
-COLUMNS = "revision, client_id, changed_at, change, changed_by, scopes, enabled, secrets, access_ttl_seconds, one_time_ttl_seconds, epoch"
+COLUMNS = "client_id, revision, changed_at, change, changed_by, scopes, enabled, secrets, access_ttl_seconds, one_time_ttl_seconds, epoch"
 SQLITE_NOW = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 
 # `drawing` is 1 only while a trigger writes what it drew: then the row is as it will stay.
@@ -20,7 +20,7 @@ SQLITE_TRIGGERS = (
     CREATE TRIGGER clients_note_change AFTER UPDATE OF revision ON clients WHEN (SELECT drawing FROM client_sequence) = 1
     BEGIN
         INSERT INTO client_changes ({COLUMNS})
-        VALUES (NEW.revision, NEW.client_id, {SQLITE_NOW}, 'update', 'SQL', NEW.scopes, NEW.enabled,
+        VALUES (NEW.client_id, NEW.revision, {SQLITE_NOW}, 'update', 'SQL', NEW.scopes, NEW.enabled,
             1 + (NEW.second_secret_digest IS NOT NULL), NEW.access_ttl_seconds, NEW.one_time_ttl_seconds, NEW.epoch);
     END
     """,  # noqa: S608
@@ -30,7 +30,7 @@ SQLITE_TRIGGERS = (
     BEGIN
         DELETE FROM client_tombstones WHERE client_id = NEW.client_id;
         UPDATE clients SET epoch = NULL WHERE client_id = NEW.client_id;
-        UPDATE client_changes SET change = 'insert' WHERE revision = (SELECT last FROM client_sequence);
+        UPDATE client_changes SET change = 'insert' WHERE change_number = (SELECT max(change_number) FROM client_changes);
     END
     """,
     "DROP TRIGGER clients_leave_tombstone",
@@ -40,17 +40,17 @@ SQLITE_TRIGGERS = (
         UPDATE client_sequence SET last = last + 1;
         INSERT INTO client_tombstones (client_id, revision) SELECT OLD.client_id, last FROM client_sequence WHERE true
         ON CONFLICT (client_id) DO UPDATE SET revision = excluded.revision;
-        INSERT INTO client_changes (revision, client_id, changed_at, change, changed_by)
-        SELECT last, OLD.client_id, {SQLITE_NOW}, 'delete', 'SQL' FROM client_sequence;
+        INSERT INTO client_changes (client_id, revision, changed_at, change, changed_by)
+        SELECT OLD.client_id, last, {SQLITE_NOW}, 'delete', 'SQL' FROM client_sequence;
     END
     """,  # noqa: S608
 )
 
-# SYSTIMESTAMP counts no milliseconds: they are put together from the parts of an interval.
-ORACLE_SINCE_1970 = "(SYS_EXTRACT_UTC(SYSTIMESTAMP) - TIMESTAMP '1970-01-01 00:00:00')"
+# The day by Julian's count, in which 1970-01-01 is 2440588, the second of the day, and thousandths of it.
+ORACLE_UTC = "SYS_EXTRACT_UTC(SYSTIMESTAMP)"
 ORACLE_NOW = (
-    f"ROUND(EXTRACT(DAY FROM {ORACLE_SINCE_1970}) * 86400000 + EXTRACT(HOUR FROM {ORACLE_SINCE_1970}) * 3600000"
-    f" + EXTRACT(MINUTE FROM {ORACLE_SINCE_1970}) * 60000 + EXTRACT(SECOND FROM {ORACLE_SINCE_1970}) * 1000)"
+    f"(TO_NUMBER(TO_CHAR({ORACLE_UTC}, 'J')) - 2440588) * 86400000 + TO_NUMBER(TO_CHAR({ORACLE_UTC}, 'SSSSS')) * 1000"
+    f" + TO_NUMBER(TO_CHAR({ORACLE_UTC}, 'FF3'))"
 )
 # Whom a tool named, else the user of the machine that the session came from, beside the database's own.
 ORACLE_WHO = (
@@ -58,13 +58,15 @@ ORACLE_WHO = (
     " || NVL(SYS_CONTEXT('USERENV', 'CLIENT_IDENTIFIER'), SYS_CONTEXT('USERENV', 'OS_USER') || '@' || SYS_CONTEXT('USERENV', 'HOST')),"
     " 1, 255)"
 )
+ORACLE_SEQUENCE = "CREATE SEQUENCE client_change_sequence ORDER"
 ORACLE_TRIGGERS = (
     f"""
     CREATE OR REPLACE TRIGGER clients_note_change AFTER INSERT OR UPDATE ON clients FOR EACH ROW
     BEGIN
-        INSERT INTO client_changes ({COLUMNS})
-        VALUES (:NEW.revision, :NEW.client_id, {ORACLE_NOW}, CASE WHEN :OLD.client_id IS NULL THEN 'insert' ELSE 'update' END,
-            {ORACLE_WHO}, :NEW.scopes, :NEW.enabled, CASE WHEN :NEW.second_secret_digest IS NULL THEN 1 ELSE 2 END,
+        INSERT INTO client_changes (change_number, {COLUMNS})
+        VALUES (client_change_sequence.NEXTVAL, :NEW.client_id, :NEW.revision, {ORACLE_NOW},
+            CASE WHEN :OLD.client_id IS NULL THEN 'insert' ELSE 'update' END, {ORACLE_WHO},
+            :NEW.scopes, :NEW.enabled, CASE WHEN :NEW.second_secret_digest IS NULL THEN 1 ELSE 2 END,
             :NEW.access_ttl_seconds, :NEW.one_time_ttl_seconds, :NEW.epoch);
     END;
     """,  # noqa: S608
@@ -73,8 +75,9 @@ ORACLE_TRIGGERS = (
     BEGIN
         DELETE FROM client_tombstones WHERE client_id = :OLD.client_id;
         INSERT INTO client_tombstones (client_id, revision) VALUES (:OLD.client_id, client_sequence.NEXTVAL);
-        INSERT INTO client_changes (revision, client_id, changed_at, change, changed_by)
-        SELECT revision, client_id, {ORACLE_NOW}, 'delete', {ORACLE_WHO} FROM client_tombstones WHERE client_id = :OLD.client_id;
+        INSERT INTO client_changes (change_number, client_id, revision, changed_at, change, changed_by)
+        SELECT client_change_sequence.NEXTVAL, client_id, revision, {ORACLE_NOW}, 'delete', {ORACLE_WHO}
+        FROM client_tombstones WHERE client_id = :OLD.client_id;
     END;
     """,  # noqa: S608
 )
@@ -88,7 +91,7 @@ def upgrade() -> None:
     """Add; what an earlier release reads and writes is as it was. On Oracle, where each step commits, it may be cut short and repeated."""
     if op.get_context().dialect.name != "oracle":
         _create_table()
-        op.create_index("client_changes_by_client", "client_changes", ["client_id", "revision"])
+        op.create_index("client_changes_by_client", "client_changes", ["client_id", "change_number"])
         for statement in SQLITE_TRIGGERS:
             op.execute(statement)
         return
@@ -96,7 +99,9 @@ def upgrade() -> None:
     if not _is_made("user_tables", "table_name", "CLIENT_CHANGES"):
         _create_table()
     if not _is_made("user_indexes", "index_name", "CLIENT_CHANGES_BY_CLIENT"):
-        op.create_index("client_changes_by_client", "client_changes", ["client_id", "revision"])
+        op.create_index("client_changes_by_client", "client_changes", ["client_id", "change_number"])
+    if not _is_made("user_sequences", "sequence_name", "CLIENT_CHANGE_SEQUENCE"):
+        op.execute(ORACLE_SEQUENCE)
     for statement in ORACLE_TRIGGERS:
         # Not text: the colons of :NEW are no binds.
         op.execute(sa.DDL(statement))  # type: ignore[no-untyped-call] # SQLAlchemy types it so
@@ -115,8 +120,9 @@ def _is_made(view: str, column: str, name: str) -> bool:
 def _create_table() -> None:
     op.create_table(
         "client_changes",
-        sa.Column("revision", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("change_number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=False),
         sa.Column("client_id", sa.String(64), nullable=False),
+        sa.Column("revision", sa.BigInteger),
         sa.Column("changed_at", MILLISECONDS, nullable=False),
         sa.Column("change", sa.String(32), nullable=False),
         sa.Column("changed_by", sa.String(255), nullable=False),
