@@ -62,6 +62,14 @@ class Image(Values):
     digest: Annotated[str, Field(pattern=r"^(sha256:[0-9a-f]{64})?$", description="sha256:...; wins over the tag.")] = ""
 
 
+class Exporter(Values):
+    """A container beside a server that is not ours, which tells Prometheus how the server is."""
+
+    enabled: bool = False
+    image: Image
+    resources: Annotated[Resources, Field(description="Of that container.")] = resources("10m", "32Mi", "100m", "64Mi")
+
+
 class PodSpec(Values):
     """Fields of the pods' spec, as Kubernetes has them."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chart.base import Autoscaling, Image, Name, Object, Pods, Port, Resources, Values, resources
+from chart.base import Autoscaling, Exporter, Image, Name, Object, Pods, Port, Resources, Values, resources
 
 
 class RateLimit(Values):
@@ -114,6 +114,13 @@ class Nginx(Pods):
     stub_status: Annotated[
         bool, Field(description="Serve nginx's counters at /status of its management port; the image must have the module.")
     ] = False
+    exporter: Annotated[
+        Exporter,
+        Field(
+            description="nginx-prometheus-exporter beside each nginx, for its counters (docs/observability.md); nginx's image must have the module "
+            "stub_status."
+        ),
+    ] = Exporter(image=Image(repository="docker.io/nginx/nginx-prometheus-exporter", tag="1.4.1"))
     tls: Tls = Tls()
     service: Service = Service()
     ingress: Ingress = Ingress()

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from chart.base import Image, Name, Pods, Quantity, Resources, SecretEntry, Values, resources
+from chart.base import Exporter, Image, Name, Pods, Quantity, Resources, SecretEntry, Values, resources
 
 
 class ExternalRedis(Values):
@@ -45,6 +45,9 @@ class Redis(Pods):
         Resources,
         Field(description="Half of the memory limit is maxmemory: the other half is for the copy that a rewrite of the file makes."),
     ] = resources("250m", "512Mi", "1", "1Gi")
+    exporter: Annotated[
+        Exporter, Field(description="redis_exporter beside the chart's own Redis, for what Redis tells of itself (docs/observability.md).")
+    ] = Exporter(image=Image(repository="docker.io/oliver006/redis_exporter", tag="v1.86.0"))
     appendfsync: Annotated[
         Literal["always", "everysec"],
         Field(

@@ -52,7 +52,8 @@ class NetworkPolicy(Values):
         ),
     ] = []
     monitoring_from: Annotated[
-        list[Object] | None, Field(description="Who may scrape the management ports (NetworkPolicyPeer); empty: every pod of the cluster.")
+        list[Object] | None,
+        Field(description="Who may scrape management ports and exporters (NetworkPolicyPeer); empty: every pod of the cluster."),
     ] = []
 
 
@@ -66,7 +67,7 @@ class Objectives(Values):
 
 
 class Monitoring(Values):
-    """For the Prometheus operator: a PodMonitor of auth and writer, recording and alert rules (PrometheusRule), and a dashboard."""
+    """For the Prometheus operator: PodMonitors of auth, writer and exporters, recording and alert rules (PrometheusRule), and a dashboard."""
 
     enabled: bool = False
     labels: Annotated[dict[str, str] | None, Field(description="Labels by which your Prometheus finds them.")] = {}

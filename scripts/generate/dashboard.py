@@ -22,7 +22,7 @@ OURS = '{job="$job"}'
 AUTOSCALER = '{namespace="$namespace", horizontalpodautoscaler=~".*-(auth|nginx)"}'
 ELSEWHERE = {
     "kube_": "kube-state-metrics",
-    "nginx_": "nginx-prometheus-exporter, over nginx.stubStatus",
+    "nginx_": "nginx-prometheus-exporter, which nginx.exporter puts beside nginx",
     "kubelet_": "the kubelet",
 }
 """Beginnings of metrics that are not ours, and who exports them."""

@@ -75,6 +75,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"redis": {"external": {"url": "redis://redis:6379", "memory": "200Mi"}}},
         "but its maxmemory is 200Mi: raise redis.external.memory.",
     ),
+    (
+        {"redis": {"external": {"url": "redis://redis:6379"}, "exporter": {"enabled": True}}},
+        "redis.exporter is a container beside the chart's own Redis, and redis.external.url names another",
+    ),
     ({"redis": {"persistence": {"size": "1535Mi"}}}, "redis.persistence.size 1535Mi is less than 3 x maxmemory 512Mi"),
     (
         {"capacity": {"clientConnections": 8193}},

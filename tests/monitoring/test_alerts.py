@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import pytest
 import yaml
 from alert_rules import ALERT_TESTS, ALERTS, FILES, INDEX, OTHERS, PAGES, RECORDED, RULES, metrics_of, ours
 from prometheus import promtool
+from runbook_pages import ALL, queries
+
+from generate import dashboard
 
 SECTIONS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation", "## Rollback"]
 
@@ -74,3 +78,11 @@ def test_the_rules_ask_for_series_that_there_are() -> None:
     asked = set.union(*(metrics_of(rule["expr"]) for rule in RULES))
     assert asked - ours() - RECORDED - OTHERS.keys() == set()
     assert asked >= OTHERS.keys() | {"http_requests_total", "http_request_duration_seconds_bucket", "auth_service:capacity:ratio_baseline"}
+
+
+def test_what_redis_exports_too_is_asked_of_our_own_job() -> None:
+    """redis_exporter has a `redis_up` and others of our names, under a job of its own (docs/observability.md)."""
+    asked = [rule["expr"] for rule in RULES] + [*dashboard.queries()] + [query for page in ALL for query in queries(page)]
+    named = [name for query in asked for name in re.findall(r"(?<![\w:])redis_\w+(?:{job=)?", query)]
+    assert len(named) > 10
+    assert [name for name in named if not name.endswith("{job=")] == []

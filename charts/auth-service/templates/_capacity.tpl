@@ -178,6 +178,9 @@
 {{- if gt $filled $maxmemory -}}
 {{- fail (printf "Redis must hold %d tokens/s x %d s x 200 bytes + %d tokens/s x %d min x 60 x 256 bytes = %dMi (capacity), but its maxmemory is %dMi: raise %s." (int64 $capacity.tokensPerSecond) (int64 $capacity.accessTtlSeconds) (int64 $capacity.tokensPerSecond) (int64 $capacity.outageMinutes) (div $filled 1048576) (div $maxmemory 1048576) (ternary "redis.external.memory" "redis.resources.limits.memory, of which it is half" (ne $redis.external.url ""))) -}}
 {{- end -}}
+{{- if and $redis.external.url $redis.exporter.enabled -}}
+{{- fail "redis.exporter is a container beside the chart's own Redis, and redis.external.url names another: let whoever runs that one export its metrics." -}}
+{{- end -}}
 {{- if not $redis.external.url -}}
 {{- $volume := include "auth-service.bytes" $redis.persistence.size | int64 -}}
 {{- if lt $volume (mul 3 $maxmemory) -}}

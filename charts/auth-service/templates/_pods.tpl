@@ -74,6 +74,31 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* An exporter beside a server. Takes root, exporter (the group of the values), tag, port, alive (a path that asks the server nothing), args,
+     and perhaps mounts. */}}
+{{- define "auth-service.exporter" -}}
+- name: exporter
+  image: {{ include "auth-service.image" (dict "image" .exporter.image "tag" .tag) }}
+  imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+  args: {{- toYaml .args | nindent 4 }}
+  ports:
+    - {name: metrics, containerPort: {{ .port }}}
+  readinessProbe:
+    httpGet: {path: {{ .alive }}, port: metrics}
+    periodSeconds: 10
+    timeoutSeconds: 5
+  livenessProbe:
+    httpGet: {path: {{ .alive }}, port: metrics}
+    periodSeconds: 10
+    timeoutSeconds: 5
+    failureThreshold: 6
+  resources: {{- toYaml .exporter.resources | nindent 4 }}
+  {{- include "auth-service.containerSecurity" .root | nindent 2 }}
+  {{- with .mounts }}
+  volumeMounts: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+
 {{/* Wait in a preStop hook. Kubernetes has a sleep of its own from 1.30 on. Takes root, seconds. */}}
 {{- define "auth-service.preStop" -}}
 {{- if gt (int .seconds) 0 }}

@@ -14,7 +14,7 @@ auth.conf: {{- .Files.Get "files/auth.conf" | toYaml | indent 1 }}
 {{- end }}
 {{- end -}}
 
-{{/* Probes and counters. */}}
+{{/* Probes and counters; what the exporter reads is for this pod alone. */}}
 {{- define "auth-service.nginxManagement" -}}
 server {
     listen 9090;
@@ -31,6 +31,18 @@ server {
         return 404;
     }
 }
+{{- if .Values.nginx.exporter.enabled }}
+server {
+    listen 127.0.0.1:9091;
+    server_name exporter;
+    location = /status {
+        stub_status;
+    }
+    location / {
+        return 404;
+    }
+}
+{{- end }}
 {{- end -}}
 
 {{/* The files beside them that this release has of its own. */}}
