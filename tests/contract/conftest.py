@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("redis_server", OVER, indirect=True)
 
 
+@pytest.fixture(scope="session")
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], RedisCluster]]:
+    """Clusters of two masters that hold nothing, each for one test.
+
+    The next one forms while a test runs: for two seconds after its start a master takes nothing.
+    """
+
+    def form() -> RedisCluster:
+        return RedisCluster(tmp_path_factory.mktemp("cluster"), OVER["cluster"]).start()
+
+    with ThreadPoolExecutor(1) as former:
+        waiting = [former.submit(form)]
+
+        def take() -> RedisCluster:
+            taken = waiting.pop().result()
+            waiting.append(former.submit(form))
+            return taken
+
+        yield take
+        waiting.pop().result().kill()
+
+
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
+def cluster(clusters: Callable[[], RedisCluster]) -> Iterator[RedisCluster]:
     """Two masters that hold nothing."""
-    cluster = RedisCluster(tmp_path / "cluster", 2).start()
+    cluster = clusters()
     yield cluster
     cluster.kill()
 
@@ -31,8 +54,7 @@ def cluster(tmp_path: Path) -> Iterator[RedisCluster]:
 @pytest.fixture
 def redis_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer | RedisCluster]:
     """A Redis of the test's own, persistent as in production."""
-    masters = OVER[getattr(request, "param", "single")]
-    server = RedisCluster(tmp_path / "cluster", masters) if masters else RedisServer(tmp_path / "redis")
-    server.start()
+    kind = getattr(request, "param", "single")
+    server = request.getfixturevalue("clusters")() if kind == "cluster" else RedisServer(tmp_path / "redis").start()
     yield server
     server.kill()
