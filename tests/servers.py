@@ -203,8 +203,8 @@ class RedisCluster:
 class TcpProxy:
     """A TCP proxy to `target_port` that can be cut: living connections are reset and new ones refused until `mend`."""
 
-    def __init__(self, target_port: int) -> None:
-        self._target = target_port
+    def __init__(self, target_port: int, target_host: str = "127.0.0.1") -> None:
+        self._target = target_host, target_port
         self.port = free_port()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener: socket.socket | None = None
@@ -230,7 +230,7 @@ class TcpProxy:
         while True:
             try:
                 client, _ = listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(self._target)
             except OSError:
                 return
             self._pairs.append((client, server))

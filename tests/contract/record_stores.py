@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -89,6 +90,9 @@ class OracleDatabase:
     def __init__(self, folder: Path) -> None:
         self.dsn, self.user, self.password = (os.environ[name] for name in ORACLE_VARIABLES)
         self.url = f"oracle://{self.user}:{self.password}@{self.dsn}"
+        found = re.fullmatch(r"([^:/]+):(\d+)/(\S+)", self.dsn)
+        assert found is not None, f"{ORACLE_VARIABLES[0]} must be HOST:PORT/SERVICE, for a proxy to lead there"
+        self.host, self.port, self.service = found[1], int(found[2]), found[3]
         for kind, name in [*(("TABLE", table) for table in OURS), *(("SEQUENCE", name) for name in SEQUENCES)]:
             with contextlib.suppress(oracledb.DatabaseError):
                 self.plain_sql(f"DROP {kind} {name}")

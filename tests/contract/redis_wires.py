@@ -60,9 +60,11 @@ class _Listener:
 class Relay(_Listener):
     """Carries bytes to a server and back, in order. Replies may be chopped at random, or held after a certain command."""
 
-    def __init__(self, target_port: int, chopping: Random | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, target_port: int, chopping: Random | None = None, tls: ssl.SSLContext | None = None, target_host: str = "127.0.0.1"
+    ) -> None:
         super().__init__(tls)
-        self._target_port = target_port
+        self._target = target_host, target_port
         self._chopping = chopping
         self._holding_from: bytes | None = None
         self._open = asyncio.Event()
@@ -82,7 +84,7 @@ class Relay(_Listener):
         self._open.set()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        replies, questions = await asyncio.open_connection("127.0.0.1", self._target_port)
+        replies, questions = await asyncio.open_connection(*self._target)
         ways = {asyncio.create_task(self._ask(reader, questions)), asyncio.create_task(self._reply(replies, writer))}
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +140,9 @@ class PretendServer(_Listener):
 
 
 @contextlib.contextmanager
-def tls_relay(target_port: int, folder: Path, server: Identity, *, asks_for: Authority | None = None) -> Iterator[int]:
+def tls_relay(
+    target_port: int, folder: Path, server: Identity, *, target_host: str = "127.0.0.1", asks_for: Authority | None = None
+) -> Iterator[int]:
     """A port on which `server` speaks TLS for the target; clients must show a certificate of `asks_for`, if any."""
     chain = folder / f"server-{target_port}.pem"
     chain.write_bytes(server.key_text() + server.certificate)
@@ -151,7 +155,7 @@ def tls_relay(target_port: int, folder: Path, server: Identity, *, asks_for: Aut
 
     async def carry() -> None:
         ending = asyncio.Event()
-        async with Relay(target_port, tls=context) as relay:
+        async with Relay(target_port, tls=context, target_host=target_host) as relay:
             running.put((relay.port, asyncio.get_running_loop(), ending))
             await ending.wait()
 

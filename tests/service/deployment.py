@@ -155,9 +155,9 @@ class Deployment:
 class SpoilingProxy:
     """A proxy to Oracle that, while `spoils`, makes the password of every logon a wrong one, and while `stalls` lets none through."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, database: OracleDatabase) -> None:
         self.spoils = self.stalls = False
-        self._target = target_port
+        self._target = database.host, database.port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -179,7 +179,7 @@ class SpoilingProxy:
                 while client.recv(65536):
                     pass
             return
-        with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
+        with client, contextlib.suppress(OSError), socket.create_connection(self._target) as server:
             back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
             back.start()
             self._pump(client, server)
@@ -207,11 +207,9 @@ class OracleDeployment(Deployment):
     """One instance and a writer over Oracle, behind a proxy, with the password in a file and clients that nobody used before."""
 
     def __init__(self, folder: Path, database: OracleDatabase, clients: int = 40, **settings: str | float) -> None:
-        address = re.fullmatch(r"127\.0\.0\.1:(\d+)/(\S+)", database.dsn)
-        assert address is not None, f"a proxy leads to loopback only, not to {database.dsn}"
         folder.mkdir(parents=True, exist_ok=True)
         self.database = database
-        self.proxy = SpoilingProxy(int(address[1]))
+        self.proxy = SpoilingProxy(database)
         self.password_file = folder / "password"
         self.password_file.write_text(database.password)
         self._clients_file = folder / "clients.json"
@@ -219,7 +217,7 @@ class OracleDeployment(Deployment):
         clients_of_loads = [client_of(f"load-{number}", "read", one_time_ttl_seconds=3600) for number in range(clients)]
         self._clients_file.write_text(export_text(clients_of_loads))
         over_oracle: dict[str, str | float] = {
-            "records_url": f"oracle://{database.user}@127.0.0.1:{self.proxy.port}/{address[2]}",
+            "records_url": f"oracle://{database.user}@127.0.0.1:{self.proxy.port}/{database.service}",
             "records_password_file": str(self.password_file),
             "writer_batch_seconds": 0.2,
             "writer_call_timeout_seconds": 3,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import threading
 import time
@@ -63,16 +62,9 @@ async def session_of(pool: Pool) -> AsyncIterator[Session]:
         await pool.release(connection, broken=False)
 
 
-def port_of(database: OracleDatabase) -> int:
-    """The database's port, for a proxy on this machine."""
-    address = re.fullmatch(r"127\.0\.0\.1:(\d+)/\S+", database.dsn)
-    assert address is not None, f"a proxy leads to loopback only, not to {database.dsn}"
-    return int(address[1])
-
-
 def through(database: OracleDatabase, port: int) -> str:
     """The database's URL by way of a proxy."""
-    return f"oracle://{database.user}:{database.password}@127.0.0.1:{port}/{database.dsn.partition('/')[2]}"
+    return f"oracle://{database.user}:{database.password}@127.0.0.1:{port}/{database.service}"
 
 
 def driver_threads() -> int:
@@ -154,10 +146,10 @@ def test_the_loop_goes_on_while_a_session_waits_and_while_it_is_given_up(databas
 class HoldingProxy(TcpProxy):
     """A way to the database on which nothing gets through before the `going` that it had when it connected."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, database: OracleDatabase) -> None:
         self.going = threading.Event()
         self.connections = 0
-        super().__init__(target_port)
+        super().__init__(database.port, database.host)
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:  # type: ignore[override] # the event is this proxy's own
         going = self.going
@@ -167,7 +159,7 @@ class HoldingProxy(TcpProxy):
 
 
 def test_a_session_that_its_caller_waits_for_no_more_goes_back(database: OracleDatabase) -> None:
-    proxy = HoldingProxy(port_of(database))
+    proxy = HoldingProxy(database)
 
     async def story() -> None:
         async with opened(database, through(database, proxy.port), max=1) as pool:
@@ -192,7 +184,7 @@ def test_a_session_that_its_caller_waits_for_no_more_goes_back(database: OracleD
 def test_a_pool_whose_database_says_nothing_for_ever_is_replaced_and_closed(tmp_path: Path) -> None:
     """The driver opens one session after the other, and has no timeout for a logon. In threads that is the client libraries' affair."""
     database = OracleDatabase(tmp_path)
-    proxy = HoldingProxy(port_of(database))
+    proxy = HoldingProxy(database)
     held = proxy.going
 
     async def story() -> None:
@@ -226,7 +218,7 @@ def test_a_pool_whose_database_says_nothing_for_ever_is_replaced_and_closed(tmp_
 @pytest.fixture
 def proxy(database: OracleDatabase) -> Iterator[SpoilingProxy]:
     """A way to the database on which a right password can be made a wrong one."""
-    proxy = SpoilingProxy(port_of(database))
+    proxy = SpoilingProxy(database)
     yield proxy
     proxy.close()
 
@@ -268,7 +260,7 @@ def test_a_password_that_is_refused_is_not_shown_again_at_once(database: OracleD
     """A database locks an account after some wrong ones (FAILED_LOGIN_ATTEMPTS, often ten)."""
     file = tmp_path / "password"
     file.write_text("not-the-password")
-    url = through(database, port_of(database)).replace(f":{database.password}@", "@")
+    url = database.url.replace(f":{database.password}@", "@")
 
     async def story() -> None:
         async with opened(database, url, max=2, password_file=file) as pool:

@@ -34,7 +34,7 @@ def tls_in_front(
     database: OracleDatabase, folder: Path, server: Identity = SERVER, *, asks_for: Authority | None = None
 ) -> AbstractContextManager[int]:
     """A port on which `server` speaks TLS for the database; clients must show a certificate of `asks_for`, if any."""
-    return tls_relay(int(database.dsn.partition("/")[0].rpartition(":")[2]), folder, server, asks_for=asks_for)
+    return tls_relay(database.port, folder, server, target_host=database.host, asks_for=asks_for)
 
 
 def wallet(folder: Path, *parts: bytes) -> Path:
