@@ -19,6 +19,10 @@ HEAD_BYTES = 66
 WRITER_ROWS = 15_000
 """Rows a second that a writer writes while it drains a backlog over SQLite on a core that it shares (docs/performance.md)."""
 POOL_MAX, SESSION_RESERVE = 4, 10
+TARGET = 0.8
+"""Of what a pod requests: where there is more in use, the autoscaler adds pods. A pod must be able to show more than that."""
+LEAST_REQUEST = 0.1
+"""Cores: with less, what a pod does while nobody asks would look like load."""
 NGINX_CORES = 2
 MOST_CONNECTIONS = 8192 // 2
 """Of clients, for each core of an nginx pod."""
@@ -40,12 +44,22 @@ class Needs:
     @cached_property
     def pods(self) -> int:
         """Of auth, one core each."""
-        return max(2, math.ceil(self.cores["auth"] * self.spare))
+        return max(2, math.ceil(self.cores["auth"] * self.spare_of_pods))
+
+    @property
+    def pods_request(self) -> float:
+        """Cores that each of them requests."""
+        return _request(self.cores["auth"] / self.pods)
 
     @property
     def pods_bounds(self) -> tuple[int, int]:
         """Of its autoscaler."""
-        return max(2, math.ceil(self.pods / 3)), max(4, math.ceil(self.pods * 1.5))
+        return max(2, math.ceil(self.pods / 2)), max(4, self.pods + 1, math.ceil(self.pods * self.spare))
+
+    @property
+    def spare_of_pods(self) -> float:
+        """The headroom, or what a pod must have above its autoscaler's target."""
+        return max(self.spare, 1 / TARGET)
 
     @property
     def balancers_for_connections(self) -> int:
@@ -55,13 +69,18 @@ class Needs:
     @cached_property
     def balancers(self) -> int:
         """Pods of nginx, two cores each."""
-        return max(2, math.ceil(self.cores["nginx"] * self.spare / NGINX_CORES), self.balancers_for_connections)
+        return max(2, math.ceil(self.cores["nginx"] * self.spare_of_pods / NGINX_CORES), self.balancers_for_connections)
+
+    @property
+    def balancers_request(self) -> float:
+        """Cores that each of them requests."""
+        return _request(self.cores["nginx"] / self.balancers)
 
     @property
     def balancers_bounds(self) -> tuple[int, int]:
         """Of its autoscaler: connections must find a slot among the fewest."""
-        least = max(2, math.ceil(self.balancers / 3), self.balancers_for_connections)
-        return least, max(least + 1, math.ceil(self.balancers * 1.5))
+        least = max(2, math.ceil(self.balancers / 2), self.balancers_for_connections)
+        return least, max(self.balancers + 1, math.ceil(self.balancers * self.spare))
 
     @property
     def live(self) -> float:
@@ -157,3 +176,8 @@ class Needs:
             "the disk of Redis": self.appended_mb * self.spare / self.disk_mb_per_second,
             "the network of Redis": link * self.spare,
         }
+
+
+def _request(used: float) -> float:
+    """Of a pod that uses so many cores at the demand: its autoscaler wants just as many pods then. In steps of a hundredth."""
+    return max(LEAST_REQUEST, math.ceil(used / TARGET * 100 - 1e-9) / 100)

@@ -13,11 +13,13 @@ from sizing.footprint import Footprint
 from sizing.needs import (
     ENTRY_BYTES,
     HEAD_BYTES,
+    LEAST_REQUEST,
     MOST_CONNECTIONS,
     NGINX_CORES,
     POOL_MAX,
     ROW_BYTES,
     SESSION_RESERVE,
+    TARGET,
     TOKEN_BYTES,
     WRITER_ROWS,
     Needs,
@@ -64,15 +66,21 @@ def _cores(needs: Needs) -> Iterator[Line]:
 
 
 def _pods(needs: Needs) -> Iterator[Line]:
-    cores, spare, slots = needs.cores, needs.spare, MOST_CONNECTIONS * NGINX_CORES
+    cores, spare, slots = needs.cores, needs.spare_of_pods, MOST_CONNECTIONS * NGINX_CORES
     yield Line("auth: pods of one core", f"{needs.pods}", f"{cores['auth']:.2f} x {spare:g}, at least 2", "4+ cores, 2 GB")
-    yield Line("auth: autoscaler", "{} to {}".format(*needs.pods_bounds), "a third to one and a half of that")
+    yield Line("auth: autoscaler", "{} to {}".format(*needs.pods_bounds), f"half of that, to that x {needs.spare:g}, one more at least")
+    yield Line("auth: a pod requests", f"{needs.pods_request:.2f} cores", _requested(cores["auth"], needs.pods))
     by_cpu = f"{cores['nginx']:.2f} x {spare:g} / {NGINX_CORES}"
     yield Line("nginx: pods of two cores", f"{needs.balancers}", f"{by_cpu}, at least 2")
     least, most = needs.balancers_bounds
     yield Line("nginx: autoscaler", f"{least} to {most}", "the same, and connections fit")
+    yield Line("nginx: a pod requests", f"{needs.balancers_request:.2f} cores", _requested(cores["nginx"], needs.balancers))
     taken = f"{least} x {NGINX_CORES} workers x 8192 / 2 >= {needs.demand.connections:,}"
     yield Line("nginx: connections", f"{least * slots:,}", taken)
+
+
+def _requested(cores: float, pods: int) -> str:
+    return f"{cores:.2f} / {pods} / {TARGET:g}, the autoscaler's target; at least {LEAST_REQUEST:g}"
 
 
 def _redis(needs: Needs) -> Iterator[Line]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sizing.needs import MIB, NGINX_CORES, POOL_MAX, ROW_BYTES, SESSION_RESERVE, WRITER_ROWS, Needs
+from sizing.needs import MIB, NGINX_CORES, POOL_MAX, ROW_BYTES, SESSION_RESERVE, TARGET, WRITER_ROWS, Needs
 
 WORKER_MIB, POD_MIB = 110, 64
 STORED_DAYS = 30
@@ -25,12 +25,15 @@ def chart_values(needs: Needs) -> dict[str, Any]:
         "auth": {
             "replicas": needs.pods,
             "autoscaling": _bounds(needs.pods_bounds),
-            "resources": {"requests": {"cpu": "500m"} | requested, "limits": {"cpu": "1", "memory": "384Mi"}},
+            "resources": {"requests": {"cpu": _millicores(needs.pods_request)} | requested, "limits": {"cpu": "1", "memory": "384Mi"}},
         },
         "nginx": {
             "replicas": needs.balancers,
             "autoscaling": _bounds(needs.balancers_bounds),
-            "resources": {"requests": {"cpu": "500m", "memory": "128Mi"}, "limits": {"cpu": str(NGINX_CORES), "memory": "256Mi"}},
+            "resources": {
+                "requests": {"cpu": _millicores(needs.balancers_request), "memory": "128Mi"},
+                "limits": {"cpu": str(NGINX_CORES), "memory": "256Mi"},
+            },
         },
         "redis": {
             "resources": {"requests": {"cpu": "1", "memory": memory}, "limits": {"cpu": "2", "memory": memory}},
@@ -56,4 +59,8 @@ def chart_values(needs: Needs) -> dict[str, Any]:
 
 
 def _bounds(bounds: tuple[int, int]) -> dict[str, Any]:
-    return {"enabled": True, "minReplicas": bounds[0], "maxReplicas": bounds[1]}
+    return {"enabled": True, "minReplicas": bounds[0], "maxReplicas": bounds[1], "targetCpuUtilization": round(100 * TARGET)}
+
+
+def _millicores(cores: float) -> str:
+    return f"{round(1000 * cores)}m"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -22,7 +23,7 @@ from localstack.layout import ROOT
 from outcome import baseline
 from outcome.results import Figures, Results
 from outcome.run import RunError
-from sizing.costs import COMPONENTS, ROWS, Cost, costs, costs_text, read_costs
+from sizing.costs import COMPONENTS, ROWS, Cost, cores_in_use, costs, costs_text, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, written
@@ -63,10 +64,13 @@ def test_cores_pods_and_balancers_follow_from_the_costs() -> None:
     assert value(found, "auth: cores in use") == "3.00"
     assert value(found, "auth: pods of one core") == "5"
     assert found.values["auth"]["replicas"] == 5
-    assert found.values["auth"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 8}
+    assert found.values["auth"]["autoscaling"] == {"enabled": True, "minReplicas": 3, "maxReplicas": 8, "targetCpuUtilization": 80}
+    # 3 cores / 5 pods / 0.8
+    assert value(found, "auth: a pod requests") == "0.75 cores"
+    assert found.values["auth"]["resources"]["requests"]["cpu"] == "750m"
     assert value(found, "nginx: cores in use") == "1.20"
     assert found.values["nginx"]["replicas"] == 2
-    assert found.values["nginx"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 3}
+    assert found.values["nginx"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 3, "targetCpuUtilization": 80}
     assert value(found, "redis: one is enough") == "yes"
 
 
@@ -184,6 +188,30 @@ def test_more_demand_never_needs_less(validate: float, token: float, ott: float,
     for path in (("auth", "replicas"), ("nginx", "replicas"), ("writer", "replicas"), ("capacity", "tokensPerSecond")):
         assert at(more, path) >= at(one, path)
     assert mebibytes(more) >= mebibytes(one)
+
+
+@given(RATE, RATE, RATE, RATE, st.integers(0, 100_000), st.floats(0, 10))
+def test_an_autoscaler_wants_the_pods_of_the_demand_and_has_more_to_give(
+    validate: float, token: float, ott: float, revoke: float, connections: int, headroom: float
+) -> None:
+    demand = Demand(validate_=validate, token=token, ott=ott, revoke=revoke, connections=connections, headroom=headroom)
+    in_use, found = cores_in_use(demand.rates(), COSTS), size(demand, COSTS)
+    for component in ("auth", "nginx"):
+        values, cores = found.values[component], in_use[component]
+        bounds, resources = values["autoscaling"], values["resources"]
+        request, limit = float(resources["requests"]["cpu"].removesuffix("m")) / 1000, float(resources["limits"]["cpu"])
+        each = request * bounds["targetCpuUtilization"] / 100
+
+        def wanted(cores: float, each: float = each) -> int:
+            return math.ceil(cores / each - 1e-6)
+
+        assert 1.25 * each <= limit + 1e-9, "a pod can show more than the target"
+        assert bounds["minReplicas"] <= values["replicas"] < bounds["maxReplicas"]
+        assert wanted(cores) <= values["replicas"]
+        assert wanted(cores * (1 + headroom)) <= bounds["maxReplicas"]
+        assert values["replicas"] * limit >= cores * (1 + headroom) - 1e-6
+        if request > 0.1:
+            assert wanted(cores) >= 0.85 * values["replicas"] - 1, "and not far more than it wants"
 
 
 def at(values: Any, path: tuple[str, ...]) -> Any:
