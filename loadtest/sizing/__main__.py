@@ -29,9 +29,9 @@ Rate = Annotated[float, typer.Option(min=0, help="Requests a second at the busie
 
 @app.command()
 def size_command(
-    validate: Rate = 0,
+    validate: Annotated[float, typer.Option(min=0, help="Requests a second at the busiest time, uses of one-time tokens aside.")] = 0,
     token: Rate = 0,
-    ott: Rate = 0,
+    ott: Annotated[float, typer.Option(min=0, help="One-time tokens a second at the busiest time, each with its use.")] = 0,
     revoke: Rate = 0,
     introspect: Rate = 0,
     health: Rate = 0,

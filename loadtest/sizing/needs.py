@@ -36,6 +36,8 @@ class Needs:
         self.demand, self.costs, self.footprint = demand, costs, footprint
         self.rates = demand.rates()
         self.spare = 1 + demand.headroom
+        self.requests = self.rates | {USE: demand.ott}
+        """A second, the use of each one-time token included."""
         self.made = demand.token + demand.ott
         self.events = demand.token + 2 * demand.ott + demand.revoke
         """An issue each, a use of each one-time token, a revocation."""
@@ -134,14 +136,11 @@ class Needs:
 
     def mbits(self, wire: str) -> float:
         """Of all requests over one wire, heads included: `client_in`, `auth_out` and so on."""
-        each = (rate * (self._bytes(name, wire) + HEAD_BYTES) for name, rate in self.rates.items())
-        return sum(each) * 8 / 1e6
+        return sum(rate * (self._bytes(name, wire) + HEAD_BYTES) for name, rate in self.requests.items()) * 8 / 1e6
 
     def redis_mbits(self, wire: str) -> float:
-        """What Redis reads or sends: many requests a packet. A use is a validate and a write."""
-        used = self._bytes(USE, wire) - self._bytes("validate", wire)
-        each = (rate * self._bytes(name, wire) for name, rate in self.rates.items())
-        return (sum(each) + self.demand.ott * used) * 8 / 1e6
+        """What Redis reads or sends: many requests a packet."""
+        return sum(rate * self._bytes(name, wire) for name, rate in self.requests.items()) * 8 / 1e6
 
     def _bytes(self, endpoint: str, wire: str) -> float:
         return float(getattr(self.footprint.of(endpoint), wire))

@@ -115,6 +115,21 @@ def test_network_is_the_bytes_of_each_wire_with_their_heads() -> None:
     assert value(found, "network: an auth pod") == "25, 33 Mb/s"
 
 
+def test_a_one_time_token_costs_its_issue_and_its_use() -> None:
+    cores = {"validate, wrk": 0.1, "token, wrk": 0.4, "ott, wrk": 0.5, "introspect, wrk": 0.1, "health, wrk": 0.1}
+    rows = {row: [Figures(rate=10_000, cpu_cores=dict.fromkeys(COMPONENTS, each))] for row, each in cores.items()}
+    found = costs(Results(size="light", started=datetime(2026, 1, 1, tzinfo=UTC), environment={}, rows=rows))
+    assert (found["ott"], found["revoke"]) == (pytest.approx(Cost(90, 90, 90)), pytest.approx(Cost(40, 40, 40)))
+
+
+def test_the_use_of_a_one_time_token_is_on_every_wire() -> None:
+    once, twice = size(Demand(ott=10_000), COSTS), size(Demand(validate_=10_000, ott=10_000), COSTS)
+    # 2 x 10,000 x (100 + 66) x 8; 2 x 10,000 x 300 x 8
+    assert value(once, "network: clients, in and out") == "27, 43 Mb/s"
+    assert value(once, "network: redis") == "48, 32 Mb/s"
+    assert value(twice, "network: redis") == "72, 48 Mb/s"
+
+
 def test_a_use_of_a_one_time_token_appends_as_its_issue_does() -> None:
     found = size(Demand(validate_=9_000, token=1_000, ott=2_000, revoke=3_000), COSTS)
     # (1,000 + 2 x 2,000 + 3,000) x 500 bytes.
@@ -226,9 +241,10 @@ def mebibytes(values: dict[str, Any]) -> int:
 
 def test_a_cost_is_cores_over_the_rate_in_the_middle_of_the_repeats() -> None:
     repeats = [Figures(rate=10_000, cpu_cores={"auth": cores, "nginx": 0.2, "redis": 0.1}) for cores in (0.4, 0.5, 0.9)]
-    rows = dict.fromkeys(ROWS.values(), repeats)
+    rows = dict.fromkeys((row for rows in ROWS.values() for row in rows), repeats)
     found = costs(Results(size="light", started=datetime(2026, 1, 1, tzinfo=UTC), environment={}, rows=rows))
     assert found["validate"] == pytest.approx(Cost(auth=50, nginx=20, redis=10))
+    assert found["ott"] == pytest.approx(Cost(auth=100, nginx=40, redis=20)), "two rows"
 
 
 def test_a_baseline_without_a_row_is_one_sentence() -> None:
