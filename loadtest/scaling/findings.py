@@ -134,5 +134,5 @@ def _middle_rates(rows: Sequence[Row]) -> dict[str, float]:
 
 
 def _endpoint(asked: str) -> str | None:
-    """Whose cost a request is part of: `validate refused` is a validate, the use of a one-time token a part of the token's."""
+    """That a request is counted for: `validate refused` is a validate; None: the use of a one-time token, a part of its cost."""
     return None if asked == "validate one-time" else asked.split()[0]

@@ -71,6 +71,8 @@ def size_command(
         table.add_row(line.what, line.value, line.guide, line.formula)
     console.print(table)
     console.print(f"First to give out: {found.bottleneck}", highlight=False)
+    for sentence in found.advice:
+        console.print(sentence, highlight=False)
     place = f", measured on {_place(measured)}" if found_costs is None else ""
     console.print(f"Costs of a request: {source}{place}.", highlight=False)
     console.print(f"Bytes of a request, and the disk unless you say: {footprint.command}, {_where(footprint)}.", highlight=False)

@@ -21,6 +21,8 @@ WRITER_ROWS = 15_000
 POOL_MAX, SESSION_RESERVE = 4, 10
 TARGET = 0.8
 """Of what a pod requests: where there is more in use, the autoscaler adds pods. A pod must be able to show more than that."""
+MASTERS = (2, 4, 8, 16)
+"""Of a Redis Cluster: they share the slots of the keys evenly (docs/redis-cluster.md)."""
 LEAST_REQUEST = 0.1
 """Cores: with less, what a pod does while nobody asks would look like load."""
 NGINX_CORES = 2
@@ -83,6 +85,16 @@ class Needs:
         """Of its autoscaler: connections must find a slot among the fewest."""
         least = max(2, math.ceil(self.balancers / 2), self.balancers_for_connections)
         return least, max(self.balancers + 1, math.ceil(self.balancers * self.spare))
+
+    @property
+    def redis_busy(self) -> float:
+        """Cores that Redis must have, with the headroom; one server has one."""
+        return self.cores["redis"] * self.spare
+
+    @property
+    def masters(self) -> int | None:
+        """Fewest of a Redis Cluster that carry it, a core each; 1: one Redis is enough. None: no number of them."""
+        return next((masters for masters in (1, *MASTERS) if self.redis_busy <= masters), None)
 
     @property
     def live(self) -> float:
@@ -170,7 +182,7 @@ class Needs:
         """Share in use, with the headroom, of what there is one of; more than 1 is too much. There can be more pods of auth and nginx."""
         link = max(self.redis_mbits("redis_in"), self.redis_mbits("redis_out")) / (self.demand.link_gbits * 1000)
         return {
-            "Redis's one thread": self.cores["redis"] * self.spare,
+            "Redis's one thread": self.redis_busy,
             "the writers": self.events * self.spare / (self.writers * WRITER_ROWS),
             "the disk of Redis": self.appended_mb * self.spare / self.disk_mb_per_second,
             "the network of Redis": link * self.spare,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -36,6 +37,18 @@ def test_a_preset_renders(name: str) -> None:
     for scaler, component in zip(scalers, ("auth", "nginx"), strict=True):
         bounds = values[component]["autoscaling"]
         assert (scaler["minReplicas"], scaler["maxReplicas"]) == (bounds["minReplicas"], bounds["maxReplicas"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_whether_one_redis_is_enough_and_the_chart_takes_what_it_says_otherwise(name: str) -> None:
+    """What stands in the comment."""
+    text = (CHART / "sizes" / f"{name}.yaml").read_text()
+    said = re.search(r"redis\.external\.cluster: true and redis\.external\.memory: (\w+),", text)
+    assert ("Run a Redis Cluster of " in text) == (said is not None) == (name in ("4x", "10x"))
+    if said is not None:
+        values = preset(name)
+        values["redis"]["external"] = {"url": "redis://auth@cluster:6379", "cluster": True, "memory": said[1]}
+        assert not [each for each in render(values) if each["kind"] == "StatefulSet"]
 
 
 @pytest.mark.parametrize("component", ["auth", "nginx"])

@@ -88,6 +88,31 @@ def test_one_redis_is_not_enough_for_more_than_its_thread_can_do() -> None:
     found = size(Demand(token=80_000, headroom=0.5), COSTS)
     assert value(found, "redis: one is enough") == "no: 1.20 cores"
     assert "the writers" in found.bottleneck or "Redis's one thread, at 0.8 times this demand" in found.bottleneck
+    assert value(found, "redis: masters of a cluster") == "2"
+    assert found.advice[0] == "One Redis is not enough: 1.20 cores for its one thread."
+    assert found.advice[1].startswith("Run a Redis Cluster of 2 masters, or more")
+    memory = found.values["redis"]["resources"]["limits"]["memory"].removesuffix("Mi")
+    assert f"redis.external.cluster: true and redis.external.memory: {int(memory) // 2}Mi" in found.advice[2]
+    assert found.advice[3:] == ["Or less headroom: 0.25 at most fits one Redis."]
+
+
+@pytest.mark.parametrize(
+    ("token", "headroom", "masters"),
+    [(100_000, 0, None), (110_000, 0, "2"), (200_000, 0.5, "4"), (300_000, 0.5, "8"), (1_600_000, 0, "16"), (1_700_000, 0, "more than 16")],
+)
+def test_a_cluster_has_as_many_masters_as_there_are_cores_to_carry(token: float, headroom: float, masters: str | None) -> None:
+    found = size(Demand(token=token, headroom=headroom), COSTS)
+    assert next((line.value for line in found.lines if line.what == "redis: masters of a cluster"), None) == masters
+    assert (found.advice == []) == (masters is None)
+    assert "less headroom" not in " ".join(found.advice).lower(), "without any it does not fit either"
+
+
+def test_the_sum_of_a_one_time_token_tells_that_one_redis_is_not_enough() -> None:
+    """By the issues alone it would be."""
+    each = costs(baseline.baseline(BASELINE))
+    issue = each["ott"].redis - each["token"].redis
+    rate = 0.95e6 / issue
+    assert value(size(Demand(ott=rate, headroom=0), each), "redis: one is enough").startswith("no: ")
 
 
 def test_connections_are_held_by_the_fewest_balancers() -> None:
