@@ -39,7 +39,9 @@ def values_file(demand: Demand, found: Sizing, source: str) -> str:
         f"First to give out: {found.bottleneck}",
     ]
     if demand.store == "oracle":
-        head.append("Name oracle.url and oracle.existingSecret beside it: the embedded store has one writer.")
+        head.append(
+            "Say oracle.url beside it: without, the chart refuses this. The password is in the Secret oracle, or say oracle.existingSecret."
+        )
     head += found.advice
     return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(found.values, sort_keys=False))
 

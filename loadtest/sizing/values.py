@@ -8,6 +8,8 @@ from typing import Any
 from sizing.needs import MIB, NGINX_CORES, POOL_MAX, ROW_BYTES, SESSION_RESERVE, TARGET, WRITER_ROWS, Needs
 
 WORKER_MIB, POD_MIB = 110, 64
+SECRET = "oracle"
+"""With the password, as the chart's README makes it."""
 STORED_DAYS = 30
 """That the volume of the embedded store is for."""
 
@@ -51,7 +53,13 @@ def chart_values(needs: Needs) -> dict[str, Any]:
     }
     if demand.store == "oracle":
         values["writer"]["replicas"] = needs.writers
-        values["oracle"] = {"poolMax": POOL_MAX, "sessionReserve": SESSION_RESERVE, "sessionLimit": needs.sessions}
+        # The chart refuses a Secret without a URL: a size for Oracle must not become one on the embedded store.
+        values["oracle"] = {
+            "existingSecret": SECRET,
+            "poolMax": POOL_MAX,
+            "sessionReserve": SESSION_RESERVE,
+            "sessionLimit": needs.sessions,
+        }
     else:
         stored = needs.made * 86_400 * STORED_DAYS * ROW_BYTES
         values["writer"]["persistence"] = {"size": f"{max(1, math.ceil(stored / MIB / 1024))}Gi"}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rendering import CHART, render, rendered_text
+from rendering import CHART, refused, render, rendered_text
 
 from autoscaling.__main__ import read_load, read_manifests
 from autoscaling.simulation import judge, simulate
@@ -20,7 +20,7 @@ from sizing.footprint import kept_footprint
 from sizing.presets import BASELINE, PRESETS
 from sizing.size import size
 
-ORACLE = {"url": "oracle://a@db:1521/X", "existingSecret": "oracle"}
+ORACLE = {"url": "oracle://a@db:1521/X"}
 COSTS = dict.fromkeys(ROWS, Cost(auth=50, nginx=20, redis=10))
 
 
@@ -62,6 +62,14 @@ def test_the_autoscaler_of_a_preset_follows_its_demand_and_stays_below_its_most_
     assert taken is not None
     assert taken <= 120
     assert moments[-1].replicas < autoscaler.most, "AuthServiceAutoscalerAtMaximum would fire"
+
+
+@pytest.mark.parametrize("name", [name for name, demand in PRESETS.items() if demand.store == "oracle"])
+def test_a_preset_for_oracle_is_refused_without_its_url_and_has_its_writers_with_it(name: str) -> None:
+    values: dict[str, Any] = yaml.safe_load((CHART / "sizes" / f"{name}.yaml").read_text())
+    assert refused(values).startswith("oracle.existingSecret needs oracle.url: the database.")
+    writer = next(each for each in render(preset(name)) if each["kind"] == "Deployment" and each["metadata"]["name"].endswith("-writer"))
+    assert writer["spec"]["replicas"] == values["writer"]["replicas"] > 1
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
