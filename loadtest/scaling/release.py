@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from authsvc.commands.cluster import CONFLICT, NOT_FOUND, Cluster
 from localstack.layout import ROOT
 from outcome.run import RunError
-from scaling.plan import ScalePlan
+from scaling.plan import AUTOSCALED, ScalePlan
 from swarm import helm
 from swarm.listing import listed
 
@@ -133,7 +133,7 @@ class Release:
 
 def values(plan: ScalePlan, image: dict[str, str], autoscaled: bool) -> dict[str, Any]:
     """Of the chart. nginx is always one pod, which the limits of the plan are for."""
-    autoscaler = {"enabled": True, "minReplicas": 1, "maxReplicas": 4} if autoscaled else {"enabled": False}
+    autoscaler = {"enabled": True, "minReplicas": AUTOSCALED[0], "maxReplicas": AUTOSCALED[1]} if autoscaled else {"enabled": False}
     request = "50m" if autoscaled else "20m"
     nginx = _resources("50m", f"{plan.nginx_millicores}m")
     return {

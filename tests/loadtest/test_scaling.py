@@ -214,7 +214,7 @@ def whole() -> Record:
     found.steps = [Step(before=1, after=2, seconds=12, requests=900, wrong=0, p99_ms=20)]
     points = [
         Point(at_seconds=at, offered=100.0, requests={"mix": 100}, p99_ms=5, replicas=pods)
-        for at, pods in ((1, None), (5, 1), (10, 1), (15, 4), (20, 4))
+        for at, pods in ((1, None), (5, 1), (10, 1), (15, 4), (20, 4), (25, 3), (30, 2))
     ]
     found.autoscaled = timeline(points)
     return found
@@ -227,7 +227,12 @@ def test_the_page_says_what_was_reached_and_what_was_not() -> None:
     assert "| validate | 96% | 13% | 6% | 77% | auth |" in text
     assert "| validate | 40, 40 | 20, 20 | 10, 10 | 200, 200 |" in text
     assert "| 1 to 2 | 12 | 900 | 0 | 20.0 |" in text
-    assert [line.split()[1:4:2] for line in text.splitlines() if line.endswith("| 5.00 |")] == [["5", "1"], ["15", "4"], ["20", "4"]]
+    assert [line.split()[1:4:2] for line in text.splitlines() if line.endswith("| 5.00 |")] == [
+        ["5", "1"],
+        ["15", "4"],
+        ["25", "3"],
+        ["30", "2"],
+    ]
     assert "to reach: 0.95, missed" in page.page(record(at_four=3700))
 
 
@@ -246,11 +251,39 @@ def test_wrong_answers_are_faults() -> None:
     found.steps[0] = found.steps[0].model_copy(update={"wrong": 2})
     assert found.autoscaled is not None
     found.autoscaled.wrong[0] = 1
+    assert whole().faults() == []
     assert found.faults() == [
         "validate, 1 pods: 3 wrong answers (no answer: 3).",
         "1 to 2 pods: 2 wrong answers.",
         "Under the autoscaler: 1 wrong answers.",
     ]
+
+
+def test_what_was_not_reached_or_not_seen_is_a_fault() -> None:
+    found = whole()
+    cores = {name: used for name, used in found.rows[0].cores.items() if name not in ("redis", "auth")}
+    found.rows[0] = found.rows[0].model_copy(update={"cores": cores})
+    assert found.autoscaled is not None
+    found.autoscaled.pods = [None if pods == 4 else pods for pods in found.autoscaled.pods]
+    assert found.faults() == [
+        "validate, 1 pods, round 1: the CPU of auth, redis was not seen.",
+        "Under the autoscaler: never seen with so many pods: 4.",
+    ]
+
+
+def test_it_is_gone_on_with_in_the_same_place_only() -> None:
+    found = record()
+    found.environment = {}
+    here = {"target": "cluster", "nodes": "1 of 2 cores, v1.34.0", "service": "0.1.0"}
+    found.be_of(here)
+    found.be_of(dict(here))
+    assert found.environment == here
+    with pytest.raises(RunError, match=r"another place \(nodes: 1 of 2 cores, v1.34.0, now 2 of 2 cores, v1.34.0\).*--fresh"):
+        found.be_of(here | {"nodes": "2 of 2 cores, v1.34.0"})
+    with pytest.raises(RunError, match=r"\(service: 0.1.0, now 0.2.0\)"):
+        found.be_of(here | {"service": "0.2.0"})
+    with pytest.raises(RunError, match=r"\(nodes: 1 of 2 cores, v1.34.0, now unknown\)"):
+        found.be_of({"target": "cluster", "service": "0.1.0"})
 
 
 def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None:
@@ -274,15 +307,34 @@ def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None
     [
         (("--seconds", "8", "--namespace", "UP"), 2, "no name for a namespace"),
         (("--seconds", "nine"), 2, "--seconds"),
+        (
+            ("--seconds", "22"),
+            1,
+            "a row of 22 s is too short for two counts of the kubelet, ten seconds apart, after a warm-up of 3 s: give 23",
+        ),
         (("--only", "nothing"), 1, "The plan cannot be: Input should be "),
         (("--folder", "{folder}"), 1, "record.json is no record of a scale test"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(words: tuple[str, ...], code: int, sentence: str, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{}")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("loadtest", "scripts", "service"))}
-    command = [sys.executable, "-m", "scaling", *(word.format(folder=tmp_path) for word in words)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = typed(*(word.format(folder=tmp_path) for word in words))
     assert done.returncode == code, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_whole_record_with_faults_is_begun_anew(tmp_path: Path) -> None:
+    found = whole()
+    found.plan = ScalePlan(rounds=2)
+    found.rows[0] = row(found.rows[0].key, 1000, wrong={"no answer": 3})
+    write_record(found, tmp_path / "record.json")
+    done = typed("--rounds", "2", "--folder", str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines() == ["validate, 1 pods: 3 wrong answers (no answer: 3).", "--fresh begins anew."]
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("loadtest", "scripts", "service"))}
+    command = [sys.executable, "-m", "scaling", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
