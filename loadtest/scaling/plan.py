@@ -42,7 +42,9 @@ class ScalePlan(BaseModel):
     users: Annotated[int, Field(ge=1, le=1000)] = 32
     """For each pod: with the same number for all pods each would have fewer to serve at once, and more to do for each."""
     auth_millicores: Annotated[int, Field(ge=20, le=4000)] = 40
-    """Of each pod."""
+    """Of each pod while rows are measured."""
+    start_millicores: Annotated[int, Field(ge=20, le=4000)] = 500
+    """Until it is held to that, and wherever pods come and go: at a twentieth of a core one would take a minute to start."""
     nginx_millicores: Annotated[int, Field(ge=10)] = 600
     redis_millicores: Annotated[int, Field(ge=10)] = 600
     generator_millicores: Annotated[int, Field(ge=10)] = 1000

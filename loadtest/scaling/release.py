@@ -26,8 +26,6 @@ MARK = "auth-service/scale-test"
 AUTH = f"app.kubernetes.io/name=auth-service,app.kubernetes.io/instance={NAME},app.kubernetes.io/component=auth"
 ROLL_SECONDS = 300.0
 POLL_SECONDS = 0.5
-START = "500m"
-"""What a pod of auth may use until it is held to its limit: at a twentieth of a core it would take a minute to start."""
 QUEUE_WAIT_MS = 3000
 """A pod at a limit so small stands still for most of each period of 100 ms; it is to answer what waits meanwhile, not to refuse it."""
 CALM = {"stabilizationWindowSeconds": 20, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 15}]}
@@ -139,7 +137,7 @@ def values(plan: ScalePlan, image: dict[str, str], autoscaled: bool) -> dict[str
     return {
         "image": image,
         "settings": {"AUTH_QUEUE_WAIT_MS": str(QUEUE_WAIT_MS)},
-        "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, START)},
+        "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, f"{plan.start_millicores}m")},
         "nginx": {"autoscaling": {"enabled": False}, "replicas": 1, "dnsTtlSeconds": 5, "resources": nginx},
         "redis": {"resources": _resources("50m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},
         "writer": {"resources": _resources("20m", "500m")},

@@ -20,7 +20,7 @@ from outcome.plan import EndpointName, Plan
 from outcome.run import Endpoint, Generator, Point, Run, RunError
 from scaling import page
 from scaling.counters import Counts, component_of
-from scaling.findings import bottleneck, cells, costs_of_rows, predictions
+from scaling.findings import Prediction, bottleneck, cells, costs_of_rows, predictions
 from scaling.measure import steps_of, timeline
 from scaling.plan import ENDPOINTS, Key, ScalePlan
 from scaling.record import Record, Row, Step, open_record, read_record, write_record
@@ -286,6 +286,43 @@ def test_it_is_gone_on_with_in_the_same_place_only() -> None:
         found.be_of({"target": "cluster", "service": "0.1.0"})
 
 
+def is_sized(found: list[Prediction]) -> bool:
+    """Whether the sizing foretold what each component used."""
+    return len(found) == 3 and all(abs(each.error) <= page.NEAR for each in found)
+
+
+def test_a_record_without_a_mix_is_not_sized() -> None:
+    found = whole()
+    costs = costs_of_rows(found, 4)
+    assert is_sized(predictions(found, costs, 4))
+    assert not is_sized(predictions(found, {endpoint: cost._replace(redis=cost.redis * 2) for endpoint, cost in costs.items()}, 4))
+    found.rows = [each for each in found.rows if each.endpoint != "mix"]
+    assert not is_sized(predictions(found, costs, 4))
+
+
+def test_the_page_says_under_which_limit_pods_come_and_go() -> None:
+    _, _, coming = page.page(whole()).partition("## Pods that come and go")
+    steps, _, autoscaled = coming.partition("## The autoscaler")
+    for part in (steps, autoscaled):
+        assert "may use 500 millicores here, not 40 as in the rows above" in part
+    assert ScalePlan().start_millicores == 500
+
+
+def test_a_request_is_said_to_cost_more_where_it_does() -> None:
+    """The baseline's costs of the mix are some 50, 24 and 12 us."""
+    found = whole()
+
+    def said(**cost: float) -> str:
+        for each in found.rows:
+            each.cores |= {name: us * each.rate / 1e6 for name, us in cost.items()}
+        return page.page(found)
+
+    text = said(auth=200, nginx=200, redis=2)
+    assert "costs more CPU than `scripts/size` says for auth, nginx." in text
+    assert "costs less CPU than `scripts/size` says for redis." in text
+    assert "costs more CPU" not in said(auth=5, nginx=5, redis=2)
+
+
 def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None:
     written = {file.name for file in (page.PAGE, page.PLOT, page.AUTOSCALER, page.COSTS) if file.exists()}
     if not page.RECORD.exists():
@@ -293,10 +330,7 @@ def test_the_page_and_plots_in_docs_follow_from_the_record_beside_them() -> None
         return
     kept = read_record(page.RECORD)
     assert kept.faults() == []
-    most = kept.plan.pods[-1]
-    assert all(abs(each.error) <= page.NEAR for each in predictions(kept, read_costs(page.COSTS), most)), (
-        "what was measured is not what is sized"
-    )
+    assert is_sized(predictions(kept, read_costs(page.COSTS), kept.plan.pods[-1])), "what was measured is not what is sized"
     assert written == set(page.files(kept))
     for name, text in page.files(kept).items():
         assert (page.DOCS / name).read_text(encoding="utf-8") == text, "run scripts/generate-docs"
