@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from outcome import baseline
 from outcome.command import run_command
-from outcome.run import RunError
+from outcome.run import RunError, write_text
 from sizing.costs import costs, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
@@ -78,7 +78,7 @@ def size_command(
     console.print(f"Bytes of a request, and the disk unless you say: {footprint.command}, {_where(footprint)}.", highlight=False)
     console.print("The guide is the original one, for reference: no number follows from it.", highlight=False)
     if output is not None:
-        output.write_text(values_file(demand, found, source), encoding="utf-8")
+        write_text(output, values_file(demand, found, source))
         console.print(f"Values: {output}", highlight=False)
 
 

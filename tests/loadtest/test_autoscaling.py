@@ -257,6 +257,35 @@ def test_manifests_that_lack_something_are_one_sentence(text: str, sentence: str
         read_manifests(text)
 
 
+def without(*parts: str) -> str:
+    """The manifests, with Deployments that do not say these resources."""
+    objects = [each for each in yaml.safe_load_all(MANIFESTS) if each]
+    for each in objects:
+        if each["kind"] == "Deployment":
+            for part in parts:
+                del each["spec"]["template"]["spec"]["containers"][0]["resources"][part]["cpu"]
+    return yaml.safe_dump_all(objects)
+
+
+def test_pods_without_a_limit_are_one_sentence_and_without_a_request_they_request_it() -> None:
+    for parts in (("limits",), ("limits", "requests")):
+        with pytest.raises(RunError, match="The Deployment auth-service-auth has no CPU limit, so what a pod can do is not known"):
+            read_manifests(without(*parts))
+    assert read_manifests(without("requests"))[1] == PODS._replace(request_cores=PODS.limit_cores)
+
+
+def test_a_chart_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "chart.html"
+    done = typed(str(PRODUCTION), "--load", "0:0.5", "--seconds", "60", "--chart", str(file))
+    assert (done.returncode, done.stderr) == (1, f"{file} cannot be written: No such file or directory.\n")
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autoscaling", *words]
+    paths = f"{ROOT / 'loadtest'}:{ROOT / 'scripts'}"
+    return subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+
+
 def test_a_metric_that_is_not_simulated_is_refused() -> None:
     manifest = yaml.safe_load(next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text())
     manifest["spec"]["metrics"] = [{"type": "External", "external": {"metric": {"name": "x"}, "target": {"type": "Value", "value": 1}}}]
@@ -278,10 +307,7 @@ def test_a_load_that_is_none_is_one_sentence(load: str) -> None:
 
 
 def test_the_command_prints_steps_and_verdict_and_draws_them(tmp_path: Path) -> None:
-    words = [str(PRODUCTION), "--load", "0:0.5,60:3,600:0.5", "--chart", str(tmp_path / "chart.html")]
-    paths = f"{ROOT / 'loadtest'}:{ROOT / 'scripts'}"
-    command = [sys.executable, "-m", "autoscaling", *words]
-    done = subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+    done = typed(str(PRODUCTION), "--load", "0:0.5,60:3,600:0.5", "--chart", str(tmp_path / "chart.html"))
     assert done.returncode == 0, done.stderr
     assert "0 s  load 0.50 cores, 4 pods, 4 serving" in done.stdout
     assert "1 changes of direction" in done.stdout

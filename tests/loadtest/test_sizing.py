@@ -335,6 +335,12 @@ def test_what_are_no_costs_is_one_sentence(tmp_path: Path, text: str | None, sen
         read_costs(file)
 
 
+def test_values_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "values.yaml"
+    done = typed("--token", "1", "--output", str(file))
+    assert (done.returncode, done.stderr) == (1, f"{file} cannot be written: No such file or directory.\n")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [((), "Nothing is asked for: name rates"), (("--token", "1", "--baseline", "nowhere"), "There is no baseline nowhere; there are: ")],
