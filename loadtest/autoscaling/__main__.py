@@ -42,7 +42,7 @@ def simulate_autoscaler(
     ] = None,
     chart: Annotated[Path | None, typer.Option(help="Write a chart of load and replicas to this HTML file.")] = None,
 ) -> None:
-    """Exit 1 where the load is more than the pods can do for longer than two minutes, or they go to and fro."""
+    """Exit 1 where the load is more than the pods can do for longer than two minutes at a time, or they go to and fro by themselves."""
     autoscaler, pods = read_manifests(sys.stdin.read() if str(manifests) == "-" else _text(manifests), component)
     pods = pods._replace(per_core=read_per_core(per_core or ()))
     for name in missing(autoscaler, pods):
@@ -54,13 +54,14 @@ def simulate_autoscaler(
     verdict = judge(moments)
     capacity = "never" if verdict.seconds_to_capacity is None else f"{verdict.seconds_to_capacity} s"
     console.print(
-        f"Too little for {verdict.short_seconds} s, enough again after {capacity}; {verdict.turns} changes of direction; "
+        f"Too little for {verdict.short_seconds} s, at longest enough again after {capacity}; {verdict.turns} changes of direction, "
+        f"{verdict.flaps} of them up again without more load; "
         f"at most {verdict.most_removed_in_a_minute:.0%} of the pods removed in a minute.",
         highlight=False,
     )
     if chart is not None:
         write_text(chart, page(moments))
-    if verdict.seconds_to_capacity is None or verdict.seconds_to_capacity > 120 or verdict.turns > 2:
+    if verdict.seconds_to_capacity is None or verdict.seconds_to_capacity > 120 or verdict.flaps:
         raise typer.Exit(1)
 
 
