@@ -186,9 +186,8 @@ def _why(by_own: list[Prediction], by_baseline: list[Prediction]) -> str:
         said += f"""There one wake-up serves many requests; here fewer meet at a time, and what a pod uses at rest is a greater part.
 So at a low rate a request costs more CPU than `scripts/size` says for {", ".join(dearer)}.
 """
-    if cheaper := [each.component for each in by_baseline if each.error > NEAR]:
-        said += f"A request costs less CPU than `scripts/size` says for {', '.join(cheaper)}.\n"
-    return said
+    cheaper = [each.component for each in by_baseline if each.error > NEAR]
+    return said + (f"A request costs less CPU than `scripts/size` says for {', '.join(cheaper)}.\n" if cheaper else "")
 
 
 def _steps(record: Record) -> str:
@@ -239,9 +238,8 @@ def _autoscaled(record: Record) -> str:
 
 
 def _started(record: Record) -> str:
-    plan = record.plan
-    limits = f"{plan.start_millicores} millicores here, not {plan.auth_millicores} as in the rows above"
-    return f"Each pod of auth may use {limits}: it has to start."
+    rows = record.plan.auth_millicores
+    return f"Each pod of auth may use {record.plan.start_millicores} millicores here, not {rows} as in the rows above: it has to start."
 
 
 def _changes(line: Timeline) -> list[int]:
