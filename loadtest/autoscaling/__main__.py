@@ -18,7 +18,7 @@ from autoscaling.simulation import Clocks, Moment, Pods, judge, simulate
 from outcome.chart import time_chart
 from outcome.command import run_command
 from outcome.page import STYLE
-from outcome.run import RunError
+from outcome.run import RunError, write_text
 from outcome.series import Line, TimeChart
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -42,7 +42,7 @@ def simulate_autoscaler(
     ] = None,
     chart: Annotated[Path | None, typer.Option(help="Write a chart of load and replicas to this HTML file.")] = None,
 ) -> None:
-    """Exit 1 where the load is more than the pods can do for longer than two minutes, or they go to and fro."""
+    """Exit 1 where the load is more than the pods can do for longer than two minutes at a time, or they go to and fro by themselves."""
     autoscaler, pods = read_manifests(sys.stdin.read() if str(manifests) == "-" else _text(manifests), component)
     pods = pods._replace(per_core=read_per_core(per_core or ()))
     for name in missing(autoscaler, pods):
@@ -54,13 +54,14 @@ def simulate_autoscaler(
     verdict = judge(moments)
     capacity = "never" if verdict.seconds_to_capacity is None else f"{verdict.seconds_to_capacity} s"
     console.print(
-        f"Too little for {verdict.short_seconds} s, enough again after {capacity}; {verdict.turns} changes of direction; "
+        f"Too little for {verdict.short_seconds} s, at longest enough again after {capacity}; {verdict.turns} changes of direction, "
+        f"{verdict.flaps} of them up again without more load; "
         f"at most {verdict.most_removed_in_a_minute:.0%} of the pods removed in a minute.",
         highlight=False,
     )
     if chart is not None:
-        chart.write_text(page(moments), encoding="utf-8")
-    if verdict.seconds_to_capacity is None or verdict.seconds_to_capacity > 120 or verdict.turns > 2:
+        write_text(chart, page(moments))
+    if verdict.seconds_to_capacity is None or verdict.seconds_to_capacity > 120 or verdict.flaps:
         raise typer.Exit(1)
 
 
@@ -92,8 +93,12 @@ def read_manifests(text: str, component: str = "auth") -> tuple[Autoscaler, Pods
     matching = [each for each in objects if (each.get("kind"), each.get("metadata", {}).get("name")) == wanted]
     if not matching:
         raise RunError(f"The manifests hold no {target['kind']} {target['name']}, which the autoscaler scales.")
-    resources = matching[0]["spec"]["template"]["spec"]["containers"][0]["resources"]
-    return read_autoscaler(found), Pods(cores(resources["requests"]["cpu"]), cores(resources["limits"]["cpu"]))
+    resources = matching[0]["spec"]["template"]["spec"]["containers"][0].get("resources", {})
+    request, limit = ((resources.get(part) or {}).get("cpu") for part in ("requests", "limits"))
+    if limit is None:
+        raise RunError(f"The {target['kind']} {target['name']} has no CPU limit, so what a pod can do is not known.")
+    # Kubernetes, too, takes the limit where no request is said.
+    return read_autoscaler(found), Pods(cores(limit if request is None else request), cores(limit))
 
 
 def read_load(words: str) -> Callable[[int], float]:

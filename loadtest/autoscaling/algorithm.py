@@ -35,6 +35,9 @@ class Controller:
     def decide(self, now: float, replicas: int, samples: Mapping[str, Sequence[PodSample]]) -> int:
         """The replicas from now on; `samples` by the metrics' names."""
         autoscaler = self.autoscaler
+        if not self._recommendations:
+            # As recordInitialRecommendation does: what is there at the first look was recommended then, and holds for the window.
+            self._recommendations = [(now, replicas)]
         if replicas > autoscaler.most:
             wanted = autoscaler.most
         elif replicas < autoscaler.least:
@@ -56,9 +59,10 @@ class Controller:
 
     def _stabilised(self, now: float, replicas: int, proposal: int) -> int:
         up, down = self.autoscaler.up.stabilization_seconds, self.autoscaler.down.stabilization_seconds
-        self._recommendations = [each for each in self._recommendations if each[0] > now - max(up, down, 1)] + [(now, proposal)]
-        least_up = min(number for at, number in self._recommendations if at > now - up or at == now)
-        most_down = max(number for at, number in self._recommendations if at > now - down or at == now)
+        before = [each for each in self._recommendations if each[0] > now - max(up, down, 1)]
+        self._recommendations = [*before, (now, proposal)]
+        least_up = min([proposal, *(number for at, number in before if at > now - up)])
+        most_down = max([proposal, *(number for at, number in before if at > now - down)])
         return min(max(replicas, least_up), most_down)
 
     def _limited(self, now: float, replicas: int, wanted: int) -> int:

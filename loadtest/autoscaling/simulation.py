@@ -124,24 +124,51 @@ def simulate(
     return moments
 
 
+MINUTE = 60
+GROWN = 1.05
+"""Times as much is more than trembling: half of the tolerance within which a controller does nothing."""
+
+
 class Verdict(NamedTuple):
     """What a simulation showed."""
 
     short_seconds: int
     """In which more was asked than could be done."""
     seconds_to_capacity: int | None
-    """From the first such second until enough pods serve for good; 0 where it was always enough, None where it never was."""
+    """From the first second of a shortage to its last, of the longest one; 0 where it was always enough, None where it ends short."""
     turns: int
     """Changes of direction, up to down or down to up."""
+    flaps: int
+    """Of these, pods that came back though the load had not grown since others were taken away."""
     most_removed_in_a_minute: float
     """Share of the pods."""
 
 
 def judge(moments: list[Moment]) -> Verdict:
     """Look at a simulation."""
-    short = [moment.at for moment in moments if moment.is_short]
-    to_capacity = 0 if not short else None if moments[-1].is_short else short[-1] + 1 - short[0]
-    steps = [later.replicas - earlier.replicas for earlier, later in pairwise(moments) if later.replicas != earlier.replicas]
-    turns = sum((one > 0) != (other > 0) for one, other in pairwise(steps))
-    removed = max((1 - later.replicas / earlier.replicas for earlier, later in zip(moments, moments[60:], strict=False)), default=0.0)
-    return Verdict(len(short), to_capacity, turns, max(0.0, removed))
+    spans = _shortages([moment.at for moment in moments if moment.is_short])
+    to_capacity = None if moments[-1].is_short else max((last + 1 - first for first, last in spans), default=0)
+    steps = [
+        (number, later.replicas - earlier.replicas)
+        for number, (earlier, later) in enumerate(pairwise(moments), start=1)
+        if later.replicas != earlier.replicas
+    ]
+    turns = [(one, other) for one, other in pairwise(steps) if (one[1] > 0) != (other[1] > 0)]
+    flaps = [(down, up) for (down, _), (up, by) in turns if by > 0 and _demand(moments, up) <= GROWN * _demand(moments, down)]
+    removed = max((1 - later.replicas / earlier.replicas for earlier, later in zip(moments, moments[MINUTE:], strict=False)), default=0.0)
+    return Verdict(sum(moment.is_short for moment in moments), to_capacity, len(turns), len(flaps), max(0.0, removed))
+
+
+def _shortages(short: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last second of each; what comes again within a minute is the same one."""
+    spans: list[tuple[int, int]] = []
+    for at in short:
+        first = spans.pop()[0] if spans and at - spans[-1][1] <= MINUTE else at
+        spans.append((first, at))
+    return spans
+
+
+def _demand(moments: Sequence[Moment], number: int) -> float:
+    """Mean of the minute before a moment."""
+    seen = moments[max(0, number - MINUTE) : number]
+    return sum(each.demand_cores for each in seen) / len(seen)

@@ -167,6 +167,14 @@ def read_run(file: Path) -> Run:
     return read_kept(Run, file, "is no result of a run")
 
 
+def write_text(file: Path, text: str) -> None:
+    """Write a file that somebody named; RunError where that cannot be."""
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{file} cannot be written: {error.strerror}.") from error
+
+
 def write_kept(kept: BaseModel, file: Path) -> None:
     """Write a model whole or not at all."""
     beside = file.with_name(file.name + ".new")

@@ -48,7 +48,7 @@ def scale_test(
         str, typer.Option(help="The generator (loadtest/Dockerfile).")
     ] = f"docker.io/library/auth-service-load:{__version__}",
     rounds: Annotated[int, typer.Option(min=1, help="Over all numbers of pods; each takes some fifteen minutes.")] = _PLAN.rounds,
-    seconds: Annotated[int, typer.Option(min=8, help="Of a row, warm-up included.")] = _PLAN.seconds,
+    seconds: Annotated[int, typer.Option(help="Of a row, warm-up included.")] = _PLAN.seconds,
     endpoints: Annotated[list[str], typer.Option("--only", help="Measure this endpoint alone; may be given again.")] = [],  # noqa: B006 - typer's form
     users: Annotated[int, typer.Option(min=1, help="Users that ask at once, for each pod.")] = _PLAN.users,
     auth_millicores: Annotated[int, typer.Option(min=20, help="Limit of each pod of auth.")] = _PLAN.auth_millicores,
@@ -92,7 +92,7 @@ def scale_test(
         (folder / name).write_text(text, encoding="utf-8")
     console.print(f"Record and page: {folder}", highlight=False, soft_wrap=True)
     if faults := record.faults():
-        raise RunError("\n".join(faults))
+        raise RunError("\n".join([*faults, "--fresh begins anew."]))
     if publish:
         console.print(f"Published: {', '.join(str(file) for file in page.publish(record))}", highlight=False, soft_wrap=True)
 
@@ -116,8 +116,7 @@ def complete(record: Record, kept: Path, cluster: Cluster, release: Release, loa
                 console.print(words, highlight=False, soft_wrap=True)
 
         load.make_clients()
-        if not record.environment:
-            record.environment = load.place() | {"service": __version__}
+        record.be_of(load.place() | {"service": __version__})
         if not record.idle:
             note("At rest")
             record.idle = measure.idle(cluster)

@@ -109,6 +109,7 @@ def costs_of_rows(record: Record, pods: int) -> dict[str, Cost]:
     """What one request of each endpoint costs, from the rows of single endpoints; empty where one of them is missing.
 
     A plan that has to ask for more than its endpoint (a token before it can be revoked) costs what is left when the rest is taken off.
+    A one-time token costs its issue and its use; that it is tried again is a validate, which is taken off.
     """
     found: dict[str, Cost] = {}
     for endpoint in ("health", "token", "validate", "introspect", "ott", "revoke"):  # those that need no others first
@@ -124,10 +125,14 @@ def costs_of_rows(record: Record, pods: int) -> dict[str, Cost]:
 
 def _middle_rates(rows: Sequence[Row]) -> dict[str, float]:
     """Right answers a second to each endpoint."""
-    # `validate refused` is a validate.
     return {
         name: statistics.median(
-            sum(answers for asked, answers in row.answers.items() if asked.split()[0] == name) / row.seconds for row in rows
+            sum(answers for asked, answers in row.answers.items() if _endpoint(asked) == name) / row.seconds for row in rows
         )
         for name in ROWS
     }
+
+
+def _endpoint(asked: str) -> str | None:
+    """That a request is counted for: `validate refused` is a validate; None: the use of a one-time token, a part of its cost."""
+    return None if asked == "validate one-time" else asked.split()[0]

@@ -181,11 +181,13 @@ def _why(by_own: list[Prediction], by_baseline: list[Prediction]) -> str:
         )
     off = [each.component for each in by_baseline if abs(each.error) > NEAR]
     if off:
-        said += f"""The baseline is off for {", ".join(off)}: its instances, nginx and Redis are driven by wrk without pause on whole
-cores, where one wake-up serves many requests. Here fewer requests meet at a time, a pod that was stopped finds its caches cold, and
-what a pod uses while nobody asks is a greater part. So at a low rate a request costs more CPU than `scripts/size` says.
+        said += f"The baseline, of instances, nginx and Redis that wrk drives without pause on whole cores, is off for {', '.join(off)}.\n"
+    if dearer := [each.component for each in by_baseline if each.error < -NEAR]:
+        said += f"""There one wake-up serves many requests; here fewer meet at a time, and what a pod uses at rest is a greater part.
+So at a low rate a request costs more CPU than `scripts/size` says for {", ".join(dearer)}.
 """
-    return said
+    cheaper = [each.component for each in by_baseline if each.error > NEAR]
+    return said + (f"A request costs less CPU than `scripts/size` says for {', '.join(cheaper)}.\n" if cheaper else "")
 
 
 def _steps(record: Record) -> str:
@@ -195,6 +197,7 @@ def _steps(record: Record) -> str:
         "## Pods that come and go",
         "",
         f"A mix of {record.plan.step_rate:g} requests/s that are not held back by slow answers, while the number of pods is changed.",
+        _started(record),
         "",
         "| pods | took s | requests | wrong | longest p99 of a second, ms |",
         "|---|---:|---:|---:|---:|",
@@ -217,6 +220,7 @@ def _autoscaled(record: Record) -> str:
         f"A mix of {low:g} requests/s, {record.plan.autoscaled_rate:g} for the fifth of the time in the middle, and {low:g} again;",
         "one pod at least, four at most, each requests 50 millicores (the target is 60 % of them). On the way down the test waits for",
         "20 s, where the chart waits for five minutes.",
+        _started(record),
         "",
         "![Load, answers and pods over time](scaling-autoscaler.svg)",
         "",
@@ -231,6 +235,11 @@ def _autoscaled(record: Record) -> str:
         )
     lines += ["", f"{sum(line.answered):,} right answers, {sum(line.wrong)} wrong."]
     return "\n".join(lines) + "\n"
+
+
+def _started(record: Record) -> str:
+    rows = record.plan.auth_millicores
+    return f"Each pod of auth may use {record.plan.start_millicores} millicores here, not {rows} as in the rows above: it has to start."
 
 
 def _changes(line: Timeline) -> list[int]:

@@ -12,6 +12,10 @@ from outcome.plan import EndpointName, Plan
 
 ENDPOINTS: tuple[EndpointName, ...] = ("validate", "token", "ott", "revoke", "introspect", "health", "mix")
 COMPONENTS = ("auth", "nginx", "redis", "generator")
+TWO_COUNTS_SECONDS = 20
+"""Kubelets count CPU every ten seconds or so: any span so long has two counts."""
+AUTOSCALED = (1, 4)
+"""Fewest and most pods under the autoscaler."""
 STEPS = (2, 4, 2, 1)
 """Numbers of pods that the release is brought to, from one, under a load that does not pause."""
 
@@ -32,13 +36,15 @@ class ScalePlan(BaseModel):
     endpoints: tuple[EndpointName, ...] = ENDPOINTS
     pods: tuple[int, ...] = (1, 2, 4)
     rounds: Annotated[int, Field(ge=1, le=20)] = 3
-    seconds: Annotated[int, Field(ge=8, le=600)] = 24
-    """Of a row, warm-up included. Kubelets count CPU every ten seconds or so, and two counts must fall into what is measured."""
+    seconds: Annotated[int, Field(le=600)] = 24
+    """Of a row, warm-up included: two counts of the kubelet must fall into what is left."""
     warm_up_seconds: Annotated[int, Field(ge=1, le=60)] = 3
     users: Annotated[int, Field(ge=1, le=1000)] = 32
     """For each pod: with the same number for all pods each would have fewer to serve at once, and more to do for each."""
     auth_millicores: Annotated[int, Field(ge=20, le=4000)] = 40
-    """Of each pod."""
+    """Of each pod while rows are measured."""
+    start_millicores: Annotated[int, Field(ge=20, le=4000)] = 500
+    """Until it is held to that, and wherever pods come and go: at a twentieth of a core one would take a minute to start."""
     nginx_millicores: Annotated[int, Field(ge=10)] = 600
     redis_millicores: Annotated[int, Field(ge=10)] = 600
     generator_millicores: Annotated[int, Field(ge=10)] = 1000
@@ -53,8 +59,12 @@ class ScalePlan(BaseModel):
     def _can_be_measured(self) -> Self:
         if self.pods[:1] != (1,) or list(self.pods) != sorted(set(self.pods)):
             raise ValueError("the numbers of pods begin with 1 and rise")
-        if self.warm_up_seconds >= self.seconds:
-            raise ValueError(f"a warm-up of {self.warm_up_seconds} s leaves nothing of {self.seconds} s to count")
+        least = self.warm_up_seconds + TWO_COUNTS_SECONDS
+        if self.seconds < least:
+            raise ValueError(
+                f"a row of {self.seconds} s is too short for two counts of the kubelet, ten seconds apart, after a warm-up of"
+                f" {self.warm_up_seconds} s: give {least} or more"
+            )
         return self
 
     def in_order(self) -> Iterator[Key]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from outcome.plan import EndpointName
 from outcome.run import RunError, read_kept, write_kept
-from scaling.plan import Key, ScalePlan
+from scaling.plan import AUTOSCALED, Key, ScalePlan
 
 
 class _Kept(BaseModel):
@@ -76,6 +77,13 @@ class Timeline(_Kept):
     pods: list[int | None]
     """Ready ones."""
 
+    def faults(self) -> list[str]:
+        """As those of the record."""
+        least, most = AUTOSCALED
+        unseen = [str(number) for number in range(least, most + 1) if number not in self.pods]
+        found = [f"Under the autoscaler: {sum(self.wrong)} wrong answers."] if any(self.wrong) else []
+        return found + ([f"Under the autoscaler: never seen with so many pods: {', '.join(unseen)}."] if unseen else [])
+
 
 class Record(_Kept):
     """Of one scale test."""
@@ -98,12 +106,22 @@ class Record(_Kept):
         return [key for key in self.plan.in_order() if key not in known]
 
     def faults(self) -> list[str]:
-        """Why this record is no result to show, each in one sentence."""
+        """Why this record is no result to show, each in one sentence: what is missing, went wrong, was not reached or cannot be told."""
         found = [f"{len(self.missing())} rows are missing."] if self.missing() else []
         found += [f"{row.endpoint}, {row.pods} pods: {row.wrong_count} wrong answers ({_kinds(row)})." for row in self.rows if row.wrong]
         found += [f"{step.before} to {step.after} pods: {step.wrong} wrong answers." for step in self.steps if step.wrong]
-        wrong = sum(self.autoscaled.wrong) if self.autoscaled is not None else 0
-        return found + ([f"Under the autoscaler: {wrong} wrong answers."] if wrong else [])
+        for row in self.rows:
+            if unseen := sorted(row.limits.keys() - row.cores.keys()):
+                found.append(f"{row.endpoint}, {row.pods} pods, round {row.round}: the CPU of {', '.join(unseen)} was not seen.")
+        return found + ([] if self.autoscaled is None else self.autoscaled.faults())
+
+    def be_of(self, place: Mapping[str, str | int | float]) -> None:
+        """Note where it is measured; RunError where what it has already is of another place, or of another version of the service."""
+        differing = [key for key in {**self.environment, **place} if self.environment.get(key) != place.get(key)]
+        if self.environment and differing:
+            told = "; ".join(f"{key}: {self.environment.get(key, 'unknown')}, now {place.get(key, 'unknown')}" for key in differing)
+            raise RunError(f"The record is of another place ({told}): go on with it there, or give --fresh to begin anew.")
+        self.environment = dict(place)
 
 
 def _kinds(row: Row) -> str:

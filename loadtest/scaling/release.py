@@ -13,7 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from authsvc.commands.cluster import CONFLICT, NOT_FOUND, Cluster
 from localstack.layout import ROOT
 from outcome.run import RunError
-from scaling.plan import ScalePlan
+from scaling.plan import AUTOSCALED, ScalePlan
 from swarm import helm
 from swarm.listing import listed
 
@@ -26,8 +26,6 @@ MARK = "auth-service/scale-test"
 AUTH = f"app.kubernetes.io/name=auth-service,app.kubernetes.io/instance={NAME},app.kubernetes.io/component=auth"
 ROLL_SECONDS = 300.0
 POLL_SECONDS = 0.5
-START = "500m"
-"""What a pod of auth may use until it is held to its limit: at a twentieth of a core it would take a minute to start."""
 QUEUE_WAIT_MS = 3000
 """A pod at a limit so small stands still for most of each period of 100 ms; it is to answer what waits meanwhile, not to refuse it."""
 CALM = {"stabilizationWindowSeconds": 20, "policies": [{"type": "Percent", "value": 10, "periodSeconds": 15}]}
@@ -53,7 +51,7 @@ class Release:
             if error.status != CONFLICT:
                 raise
             raise RunError(f"The namespace {namespace} is not of a scale test: name one that does not exist.") from error
-        helm.upgrade(NAME, namespace, CHART, self._values(autoscaled=False))
+        helm.upgrade(NAME, namespace, CHART, values(self._plan, self._image, autoscaled=False))
 
     def delete(self) -> None:
         """The namespace with all that is in it; nothing where it is not there, or is somebody else's."""
@@ -96,7 +94,7 @@ class Release:
 
     def autoscale(self) -> None:
         """One to four pods from now on, as the autoscaler decides; returns when it has seen the CPU of the one."""
-        helm.upgrade(NAME, self._cluster.namespace, CHART, self._values(autoscaled=True))
+        helm.upgrade(NAME, self._cluster.namespace, CHART, values(self._plan, self._image, autoscaled=True))
         body = {"spec": {"behavior": {"scaleDown": CALM}}}
         self._autoscaling.patch_namespaced_horizontal_pod_autoscaler(DEPLOYMENT, self._cluster.namespace, body)
         _wait(self._sees_one, "the autoscaler's first look at one pod")
@@ -109,20 +107,6 @@ class Release:
         return status.get("desiredReplicas") == status.get("currentReplicas") == 1 == len(self._pods()) and bool(
             status.get("currentMetrics")
         )
-
-    def _values(self, autoscaled: bool) -> dict[str, Any]:
-        plan = self._plan
-        autoscaler = {"enabled": True, "minReplicas": 1, "maxReplicas": 4} if autoscaled else {"enabled": False}
-        request = "50m" if autoscaled else "20m"
-        return {
-            "image": self._image,
-            "settings": {"AUTH_QUEUE_WAIT_MS": str(QUEUE_WAIT_MS)},
-            "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, START)},
-            "nginx": {"replicas": 1, "dnsTtlSeconds": 5, "resources": _resources("50m", f"{plan.nginx_millicores}m")},
-            "redis": {"resources": _resources("50m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},
-            "writer": {"resources": _resources("20m", "500m")},
-            "capacity": {"tokensPerSecond": 10},
-        }
 
     def _is_ours(self) -> bool:
         try:
@@ -143,6 +127,22 @@ class Release:
     def _pods(self) -> list[dict[str, Any]]:
         """Those on their way out included."""
         return listed(self._cluster.api.list_namespaced_pod, self._cluster.namespace, label_selector=AUTH)
+
+
+def values(plan: ScalePlan, image: dict[str, str], autoscaled: bool) -> dict[str, Any]:
+    """Of the chart. nginx is always one pod, which the limits of the plan are for."""
+    autoscaler = {"enabled": True, "minReplicas": AUTOSCALED[0], "maxReplicas": AUTOSCALED[1]} if autoscaled else {"enabled": False}
+    request = "50m" if autoscaled else "20m"
+    nginx = _resources("50m", f"{plan.nginx_millicores}m")
+    return {
+        "image": image,
+        "settings": {"AUTH_QUEUE_WAIT_MS": str(QUEUE_WAIT_MS)},
+        "auth": {"autoscaling": autoscaler, "replicas": 1, "resources": _resources(request, f"{plan.start_millicores}m")},
+        "nginx": {"autoscaling": {"enabled": False}, "replicas": 1, "dnsTtlSeconds": 5, "resources": nginx},
+        "redis": {"resources": _resources("50m", f"{plan.redis_millicores}m", "512Mi"), "persistence": {"size": "1Gi"}},
+        "writer": {"resources": _resources("20m", "500m")},
+        "capacity": {"tokensPerSecond": 10},
+    }
 
 
 def _resources(request: str, limit: str, memory: str = "256Mi") -> dict[str, dict[str, str]]:

@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from outcome import baseline
 from outcome.command import run_command
-from outcome.run import RunError
+from outcome.run import RunError, write_text
 from sizing.costs import costs, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
@@ -29,9 +29,9 @@ Rate = Annotated[float, typer.Option(min=0, help="Requests a second at the busie
 
 @app.command()
 def size_command(
-    validate: Rate = 0,
+    validate: Annotated[float, typer.Option(min=0, help="Requests a second at the busiest time, uses of one-time tokens aside.")] = 0,
     token: Rate = 0,
-    ott: Rate = 0,
+    ott: Annotated[float, typer.Option(min=0, help="One-time tokens a second at the busiest time, each with its use.")] = 0,
     revoke: Rate = 0,
     introspect: Rate = 0,
     health: Rate = 0,
@@ -71,12 +71,14 @@ def size_command(
         table.add_row(line.what, line.value, line.guide, line.formula)
     console.print(table)
     console.print(f"First to give out: {found.bottleneck}", highlight=False)
+    for sentence in found.advice:
+        console.print(sentence, highlight=False)
     place = f", measured on {_place(measured)}" if found_costs is None else ""
     console.print(f"Costs of a request: {source}{place}.", highlight=False)
     console.print(f"Bytes of a request, and the disk unless you say: {footprint.command}, {_where(footprint)}.", highlight=False)
     console.print("The guide is the original one, for reference: no number follows from it.", highlight=False)
     if output is not None:
-        output.write_text(values_file(demand, found, source), encoding="utf-8")
+        write_text(output, values_file(demand, found, source))
         console.print(f"Values: {output}", highlight=False)
 
 

@@ -12,7 +12,7 @@ Rate = Annotated[float, Field(ge=0)]
 
 
 class Demand(BaseModel):
-    """What is to be answered, requests a second at the busiest time."""
+    """What is to be answered, requests a second at the busiest time. Each one-time token is used, too: that is no `validate_` of these."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -19,6 +19,12 @@ HEAD_BYTES = 66
 WRITER_ROWS = 15_000
 """Rows a second that a writer writes while it drains a backlog over SQLite on a core that it shares (docs/performance.md)."""
 POOL_MAX, SESSION_RESERVE = 4, 10
+TARGET = 0.8
+"""Of what a pod requests: where there is more in use, the autoscaler adds pods. A pod must be able to show more than that."""
+MASTERS = (2, 4, 8, 16)
+"""Of a Redis Cluster: they share the slots of the keys evenly (docs/redis-cluster.md)."""
+LEAST_REQUEST = 0.1
+"""Cores: with less, what a pod does while nobody asks would look like load."""
 NGINX_CORES = 2
 MOST_CONNECTIONS = 8192 // 2
 """Of clients, for each core of an nginx pod."""
@@ -32,6 +38,8 @@ class Needs:
         self.demand, self.costs, self.footprint = demand, costs, footprint
         self.rates = demand.rates()
         self.spare = 1 + demand.headroom
+        self.requests = self.rates | {USE: demand.ott}
+        """A second, the use of each one-time token included."""
         self.made = demand.token + demand.ott
         self.events = demand.token + 2 * demand.ott + demand.revoke
         """An issue each, a use of each one-time token, a revocation."""
@@ -40,12 +48,22 @@ class Needs:
     @cached_property
     def pods(self) -> int:
         """Of auth, one core each."""
-        return max(2, math.ceil(self.cores["auth"] * self.spare))
+        return max(2, math.ceil(self.cores["auth"] * self.spare_of_pods))
+
+    @property
+    def pods_request(self) -> float:
+        """Cores that each of them requests."""
+        return _request(self.cores["auth"] / self.pods)
 
     @property
     def pods_bounds(self) -> tuple[int, int]:
         """Of its autoscaler."""
-        return max(2, math.ceil(self.pods / 3)), max(4, math.ceil(self.pods * 1.5))
+        return max(2, math.ceil(self.pods / 2)), max(4, self.pods + 1, math.ceil(self.pods * self.spare))
+
+    @property
+    def spare_of_pods(self) -> float:
+        """The headroom, or what a pod must have above its autoscaler's target."""
+        return max(self.spare, 1 / TARGET)
 
     @property
     def balancers_for_connections(self) -> int:
@@ -55,13 +73,28 @@ class Needs:
     @cached_property
     def balancers(self) -> int:
         """Pods of nginx, two cores each."""
-        return max(2, math.ceil(self.cores["nginx"] * self.spare / NGINX_CORES), self.balancers_for_connections)
+        return max(2, math.ceil(self.cores["nginx"] * self.spare_of_pods / NGINX_CORES), self.balancers_for_connections)
+
+    @property
+    def balancers_request(self) -> float:
+        """Cores that each of them requests."""
+        return _request(self.cores["nginx"] / self.balancers)
 
     @property
     def balancers_bounds(self) -> tuple[int, int]:
         """Of its autoscaler: connections must find a slot among the fewest."""
-        least = max(2, math.ceil(self.balancers / 3), self.balancers_for_connections)
-        return least, max(least + 1, math.ceil(self.balancers * 1.5))
+        least = max(2, math.ceil(self.balancers / 2), self.balancers_for_connections)
+        return least, max(self.balancers + 1, math.ceil(self.balancers * self.spare))
+
+    @property
+    def redis_busy(self) -> float:
+        """Cores that Redis must have, with the headroom; one server has one."""
+        return self.cores["redis"] * self.spare
+
+    @property
+    def masters(self) -> int | None:
+        """Fewest of a Redis Cluster that carry it, a core each; 1: one Redis is enough. None: no number of them."""
+        return next((masters for masters in (1, *MASTERS) if self.redis_busy <= masters), None)
 
     @property
     def live(self) -> float:
@@ -115,14 +148,11 @@ class Needs:
 
     def mbits(self, wire: str) -> float:
         """Of all requests over one wire, heads included: `client_in`, `auth_out` and so on."""
-        each = (rate * (self._bytes(name, wire) + HEAD_BYTES) for name, rate in self.rates.items())
-        return sum(each) * 8 / 1e6
+        return sum(rate * (self._bytes(name, wire) + HEAD_BYTES) for name, rate in self.requests.items()) * 8 / 1e6
 
     def redis_mbits(self, wire: str) -> float:
-        """What Redis reads or sends: many requests a packet. A use is a validate and a write."""
-        used = self._bytes(USE, wire) - self._bytes("validate", wire)
-        each = (rate * self._bytes(name, wire) for name, rate in self.rates.items())
-        return (sum(each) + self.demand.ott * used) * 8 / 1e6
+        """What Redis reads or sends: many requests a packet."""
+        return sum(rate * self._bytes(name, wire) for name, rate in self.requests.items()) * 8 / 1e6
 
     def _bytes(self, endpoint: str, wire: str) -> float:
         return float(getattr(self.footprint.of(endpoint), wire))
@@ -152,8 +182,13 @@ class Needs:
         """Share in use, with the headroom, of what there is one of; more than 1 is too much. There can be more pods of auth and nginx."""
         link = max(self.redis_mbits("redis_in"), self.redis_mbits("redis_out")) / (self.demand.link_gbits * 1000)
         return {
-            "Redis's one thread": self.cores["redis"] * self.spare,
+            "Redis's one thread": self.redis_busy,
             "the writers": self.events * self.spare / (self.writers * WRITER_ROWS),
             "the disk of Redis": self.appended_mb * self.spare / self.disk_mb_per_second,
             "the network of Redis": link * self.spare,
         }
+
+
+def _request(used: float) -> float:
+    """Of a pod that uses so many cores at the demand: its autoscaler wants just as many pods then. In steps of a hundredth."""
+    return max(LEAST_REQUEST, math.ceil(used / TARGET * 100 - 1e-9) / 100)

@@ -38,11 +38,11 @@ def values_file(demand: Demand, found: Sizing, source: str) -> str:
         f"Sized by scripts/size from {source} for requests/s of {asked}; headroom {demand.headroom:g}.",
         f"First to give out: {found.bottleneck}",
     ]
-    enough = next(line.value for line in found.lines if line.what == "redis: one is enough")
     if demand.store == "oracle":
-        head.append("Name oracle.url and oracle.existingSecret beside it: the embedded store has one writer.")
-    if enough != "yes":
-        head.append(f"One Redis is not enough: {enough.removeprefix('no: ')} for its one thread. Less headroom, or less demand a release.")
+        head.append(
+            "Say oracle.url beside it: without, the chart refuses this. The password is in the Secret oracle, or say oracle.existingSecret."
+        )
+    head += found.advice
     return "".join(f"# {line}\n" for line in head) + str(yaml.safe_dump(found.values, sort_keys=False))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,14 @@ from sizing.footprint import Footprint
 from sizing.needs import (
     ENTRY_BYTES,
     HEAD_BYTES,
+    LEAST_REQUEST,
+    MASTERS,
     MOST_CONNECTIONS,
     NGINX_CORES,
     POOL_MAX,
     ROW_BYTES,
     SESSION_RESERVE,
+    TARGET,
     TOKEN_BYTES,
     WRITER_ROWS,
     Needs,
@@ -47,13 +50,15 @@ class Sizing:
     values: dict[str, Any] = field(default_factory=dict)
     """Of the chart."""
     bottleneck: str = ""
+    advice: list[str] = field(default_factory=list)
+    """Where the chart's own Redis is not enough; empty where it is."""
 
 
 def size(demand: Demand, costs: Mapping[str, Cost], footprint: Footprint) -> Sizing:
     """Size a release for a demand."""
     needs = Needs(demand, costs, footprint)
     parts = (_cores, _pods, _redis, _disk, _network, _records)
-    return Sizing([line for part in parts for line in part(needs)], chart_values(needs), _first(needs))
+    return Sizing([line for part in parts for line in part(needs)], chart_values(needs), _first(needs), _advice(needs))
 
 
 def _cores(needs: Needs) -> Iterator[Line]:
@@ -64,19 +69,25 @@ def _cores(needs: Needs) -> Iterator[Line]:
 
 
 def _pods(needs: Needs) -> Iterator[Line]:
-    cores, spare, slots = needs.cores, needs.spare, MOST_CONNECTIONS * NGINX_CORES
+    cores, spare, slots = needs.cores, needs.spare_of_pods, MOST_CONNECTIONS * NGINX_CORES
     yield Line("auth: pods of one core", f"{needs.pods}", f"{cores['auth']:.2f} x {spare:g}, at least 2", "4+ cores, 2 GB")
-    yield Line("auth: autoscaler", "{} to {}".format(*needs.pods_bounds), "a third to one and a half of that")
+    yield Line("auth: autoscaler", "{} to {}".format(*needs.pods_bounds), f"half of that, to that x {needs.spare:g}, one more at least")
+    yield Line("auth: a pod requests", f"{needs.pods_request:.2f} cores", _requested(cores["auth"], needs.pods))
     by_cpu = f"{cores['nginx']:.2f} x {spare:g} / {NGINX_CORES}"
     yield Line("nginx: pods of two cores", f"{needs.balancers}", f"{by_cpu}, at least 2")
     least, most = needs.balancers_bounds
     yield Line("nginx: autoscaler", f"{least} to {most}", "the same, and connections fit")
+    yield Line("nginx: a pod requests", f"{needs.balancers_request:.2f} cores", _requested(cores["nginx"], needs.balancers))
     taken = f"{least} x {NGINX_CORES} workers x 8192 / 2 >= {needs.demand.connections:,}"
     yield Line("nginx: connections", f"{least * slots:,}", taken)
 
 
+def _requested(cores: float, pods: int) -> str:
+    return f"{cores:.2f} / {pods} / {TARGET:g}, the autoscaler's target; at least {LEAST_REQUEST:g}"
+
+
 def _redis(needs: Needs) -> Iterator[Line]:
-    demand, busy = needs.demand, needs.cores["redis"] * needs.spare
+    demand = needs.demand
     sums = (f"{demand.token:,.0f} x {demand.ttl_seconds}", f"{demand.ott:,.0f} x {demand.one_time_ttl_seconds}")
     yield Line("redis: live tokens", f"{needs.live:,.0f}", " + ".join(sums))
     yield Line("redis: events of an outage", f"{needs.waiting:,.0f}", f"{needs.events:,.0f} a second x {demand.outage_minutes} min x 60")
@@ -88,9 +99,33 @@ def _redis(needs: Needs) -> Iterator[Line]:
     yield Line("redis: outage bridged", bridged, limit)
     yield Line(
         "redis: one is enough",
-        "yes" if busy <= 1 else f"no: {busy:.2f} cores",
+        "yes" if needs.masters == 1 else f"no: {needs.redis_busy:.2f} cores",
         f"{needs.cores['redis']:.2f} x {needs.spare:g} <= 1: it has one thread",
     )
+    if needs.masters != 1:
+        carry = f"more than {MASTERS[-1]}" if needs.masters is None else f"{needs.masters}"
+        yield Line("redis: masters of a cluster", carry, f"{needs.redis_busy:.2f} / 1, of {_listed(MASTERS)}: docs/redis-cluster.md")
+
+
+def _advice(needs: Needs) -> list[str]:
+    """What to do where one Redis is not enough, a sentence a line."""
+    if needs.masters == 1:
+        return []
+    said = [f"One Redis is not enough: {needs.redis_busy:.2f} cores for its one thread."]
+    if needs.masters is None:
+        said.append(f"{MASTERS[-1]} masters of a Redis Cluster are not either: less demand a release.")
+    else:
+        said += [
+            f"Run a Redis Cluster of {needs.masters} masters, or more: each gets smaller batches, which cost more (docs/redis-cluster.md).",
+            f"Set redis.external.url, redis.external.cluster: true and redis.external.memory: {needs.memory_mib}Mi, all masters together.",
+        ]
+    if needs.cores["redis"] <= 1:
+        said.append(f"Or less headroom: {1 / needs.cores['redis'] - 1:.2f} at most fits one Redis.")
+    return said
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return f"{', '.join(map(str, numbers[:-1]))} or {numbers[-1]}"
 
 
 def _disk(needs: Needs) -> Iterator[Line]:

@@ -62,6 +62,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "(2 writers + 1 that is ending) x oracle.poolMax 11 + oracle.sessionReserve 10 = 43 sessions, but oracle.sessionLimit is 40",
     ),
     ({"oracle": {"url": ORACLE["url"]}}, "oracle.url needs oracle.existingSecret"),
+    ({"oracle": {"existingSecret": ORACLE["existingSecret"]}}, "oracle.existingSecret needs oracle.url: the database."),
     (
         {"redis": {"maxClients": 111}},
         "(12 auth pods + 3 while they roll) x 1 workers x 4 + 1 writers x 20 + 32 = 112 connections to Redis, but it takes 111",

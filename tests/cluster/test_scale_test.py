@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.skipif("KUBECONFIG" not in os.environ, reason="KUBECONFIG names no cluster"),
 ]
-TINY = ["--rounds", "1", "--only", "health", "--seconds", "8", "--users", "8", "--step-seconds", "120", "--autoscaled-seconds", "0"]
+TINY = ["--rounds", "1", "--only", "health", "--seconds", "23", "--users", "8", "--step-seconds", "120", "--autoscaled-seconds", "0"]
 
 
 def test_it_goes_on_where_it_was_cut_off_and_leaves_nothing(volumes: None, tmp_path: Path) -> None:

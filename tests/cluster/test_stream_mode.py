@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 import pytest
-from release import SMALL, SMALL_RELEASE, Release
+from release import SMALL_RELEASE, Release
 
 pytestmark = [
     pytest.mark.cluster,
@@ -16,7 +16,7 @@ pytestmark = [
 ]
 
 VALUES: dict[str, Any] = SMALL_RELEASE | {
-    "nginx": {"mode": "stream", "proxyProtocol": True, "replicas": 2, "resources": SMALL, "dnsTtlSeconds": 5},
+    "nginx": SMALL_RELEASE["nginx"] | {"mode": "stream", "proxyProtocol": True, "replicas": 2},
     "settings": {"AUTH_ACCESS_LOG": True, "AUTH_ACCESS_LOG_SUCCESS_SHARE": 1},
 }
 
@@ -24,6 +24,7 @@ VALUES: dict[str, Any] = SMALL_RELEASE | {
 def test_it_gets_ready_and_passes_its_trial(release: Release) -> None:
     release.helm("install", **VALUES)
     assert (release.ready("auth"), release.ready("nginx")) == (2, 2)
+    assert release.get("horizontalpodautoscalers") == [], "pods are as many as the values say"
     log = release.trial()
     assert log.count("use it again") == 1, log
 

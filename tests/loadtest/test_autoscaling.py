@@ -20,7 +20,7 @@ from autoscaling.__main__ import missing, page, read_load, read_manifests, read_
 from autoscaling.algorithm import Controller, PodSample, proposed_replicas
 from autoscaling.manifest import Autoscaler, Direction, Metric, Policy, read_autoscaler
 from autoscaling.recording import Controls, Look, changes, replay, unexplained
-from autoscaling.simulation import Clocks, Pods, judge, simulate
+from autoscaling.simulation import Clocks, Moment, Pods, judge, simulate
 from localstack.layout import ROOT
 from outcome.run import RunError
 
@@ -114,6 +114,19 @@ def test_a_dip_within_the_stabilisation_is_no_reason_to_shrink() -> None:
     assert controller.decide(301, 10, busy(10, 0.1)) == 2
 
 
+def test_what_is_there_at_the_first_look_stays_for_the_stabilisation() -> None:
+    """As a controller that has just begun does; it may grow at once."""
+    controller = Controller(autoscaler(down=NO_LIMIT._replace(stabilization_seconds=300)))
+    assert [controller.decide(at, 12, busy(12, 0.1)) for at in (0, 15, 299)] == [12, 12, 12]
+    assert controller.decide(301, 12, busy(12, 0.1)) == 3
+    assert Controller(autoscaler()).decide(0, 4, busy(4)) == 8
+    patient = Controller(autoscaler(up=NO_LIMIT._replace(stabilization_seconds=30)))
+    assert [patient.decide(at, 4, busy(4)) for at in (0, 15, 31)] == [4, 4, 8]
+    moments = simulate(CHART, PODS, read_load("0:0.1"), 1200, replicas=12)
+    assert next(moment.at for moment in moments if moment.replicas < 12) > 300
+    assert moments[-1].replicas < 12
+
+
 @given(st.integers(1, 12), st.lists(st.one_of(st.none(), st.floats(0, 1.0)), min_size=1, max_size=12))
 def test_no_decision_leaves_the_bounds(replicas: int, levels: list[float | None]) -> None:
     samples = {"cpu": [PodSample(level, 0.25) for level in levels]}
@@ -161,6 +174,41 @@ def test_a_spike_is_followed_up_and_down_once() -> None:
     moments = simulate(CHART, PODS, read_load("0:0.5,300:3,900:0.5"), 3600)
     assert judge(moments).turns == 1
     assert moments[-1].replicas == CHART.least
+
+
+def test_each_shortage_is_judged_by_itself_and_two_peaks_are_no_flapping() -> None:
+    one = judge(simulate(CHART, PODS, read_load("0:0.5,300:6,900:0.5"), 3600))
+    two = judge(simulate(CHART, PODS, read_load("0:0.5,300:6,900:0.5,3900:6,4500:0.5"), 7200))
+    assert one.seconds_to_capacity is not None
+    assert 0 < one.seconds_to_capacity <= 120
+    assert (two.seconds_to_capacity, two.short_seconds) == (one.seconds_to_capacity, 2 * one.short_seconds)
+    assert (two.turns, two.flaps) == (3, 0)
+    assert typed(str(PRODUCTION), "--load", "0:0.5,300:6,900:0.5,3900:6,4500:0.5", "--seconds", "7200").returncode == 0
+
+
+def seen(pods: list[int], demand: list[float]) -> list[Moment]:
+    """Ten minutes of each, with a core a pod; pods follow the load after a minute."""
+    found = []
+    for at in range(600 * len(demand)):
+        number = pods[max(0, at - 60) // 600]
+        found.append(Moment(at, demand[at // 600], number, number, float(number)))
+    return found
+
+
+def test_pods_that_come_back_without_more_load_are_flapping() -> None:
+    assert judge(seen([4, 8, 4, 8], [3, 3, 3, 3]))[2:4] == (2, 1)
+    assert judge(seen([4, 8, 4, 8], [3, 6, 3, 6]))[2:4] == (2, 0)
+    assert judge(seen([8, 4, 8, 4, 8], [3, 3, 3, 3, 3]))[2:4] == (3, 2)
+    assert judge(seen([4, 8, 7], [3, 6, 6]))[2:4] == (1, 0), "it had too many, once"
+
+
+def test_a_shortage_that_comes_again_at_once_is_the_same_one() -> None:
+    calm = [Moment(at, 1.0, 2, 2, 2.0) for at in range(600)]
+    for at in (*range(100, 110), *range(140, 150), *range(400, 405)):
+        calm[at] = calm[at]._replace(demand_cores=3.0)
+    assert judge(calm)[:2] == (25, 50)
+    assert judge(calm[:405])[:2] == (25, None)
+    assert judge(calm[:100])[:2] == (0, 0)
 
 
 RPS = Metric("auth_service_requests_per_second", "AverageValue", 4000)
@@ -257,6 +305,35 @@ def test_manifests_that_lack_something_are_one_sentence(text: str, sentence: str
         read_manifests(text)
 
 
+def without(*parts: str) -> str:
+    """The manifests, with Deployments that do not say these resources."""
+    objects = [each for each in yaml.safe_load_all(MANIFESTS) if each]
+    for each in objects:
+        if each["kind"] == "Deployment":
+            for part in parts:
+                del each["spec"]["template"]["spec"]["containers"][0]["resources"][part]["cpu"]
+    return yaml.safe_dump_all(objects)
+
+
+def test_pods_without_a_limit_are_one_sentence_and_without_a_request_they_request_it() -> None:
+    for parts in (("limits",), ("limits", "requests")):
+        with pytest.raises(RunError, match="The Deployment auth-service-auth has no CPU limit, so what a pod can do is not known"):
+            read_manifests(without(*parts))
+    assert read_manifests(without("requests"))[1] == PODS._replace(request_cores=PODS.limit_cores)
+
+
+def test_a_chart_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "chart.html"
+    done = typed(str(PRODUCTION), "--load", "0:0.5", "--seconds", "60", "--chart", str(file))
+    assert (done.returncode, done.stderr) == (1, f"{file} cannot be written: No such file or directory.\n")
+
+
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "autoscaling", *words]
+    paths = f"{ROOT / 'loadtest'}:{ROOT / 'scripts'}"
+    return subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+
+
 def test_a_metric_that_is_not_simulated_is_refused() -> None:
     manifest = yaml.safe_load(next(PRODUCTION.glob("horizontalpodautoscaler*")).read_text())
     manifest["spec"]["metrics"] = [{"type": "External", "external": {"metric": {"name": "x"}, "target": {"type": "Value", "value": 1}}}]
@@ -278,10 +355,7 @@ def test_a_load_that_is_none_is_one_sentence(load: str) -> None:
 
 
 def test_the_command_prints_steps_and_verdict_and_draws_them(tmp_path: Path) -> None:
-    words = [str(PRODUCTION), "--load", "0:0.5,60:3,600:0.5", "--chart", str(tmp_path / "chart.html")]
-    paths = f"{ROOT / 'loadtest'}:{ROOT / 'scripts'}"
-    command = [sys.executable, "-m", "autoscaling", *words]
-    done = subprocess.run(command, env={"PYTHONPATH": paths}, capture_output=True, text=True, timeout=60)
+    done = typed(str(PRODUCTION), "--load", "0:0.5,60:3,600:0.5", "--chart", str(tmp_path / "chart.html"))
     assert done.returncode == 0, done.stderr
     assert "0 s  load 0.50 cores, 4 pods, 4 serving" in done.stdout
     assert "1 changes of direction" in done.stdout

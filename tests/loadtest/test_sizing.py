@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import subprocess
@@ -22,7 +23,7 @@ from localstack.layout import ROOT
 from outcome import baseline
 from outcome.results import Figures, Results
 from outcome.run import RunError
-from sizing.costs import COMPONENTS, ROWS, Cost, costs, costs_text, read_costs
+from sizing.costs import COMPONENTS, ROWS, Cost, cores_in_use, costs, costs_text, read_costs
 from sizing.demand import Demand
 from sizing.footprint import Footprint, kept_footprint
 from sizing.presets import BASELINE, written
@@ -63,10 +64,13 @@ def test_cores_pods_and_balancers_follow_from_the_costs() -> None:
     assert value(found, "auth: cores in use") == "3.00"
     assert value(found, "auth: pods of one core") == "5"
     assert found.values["auth"]["replicas"] == 5
-    assert found.values["auth"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 8}
+    assert found.values["auth"]["autoscaling"] == {"enabled": True, "minReplicas": 3, "maxReplicas": 8, "targetCpuUtilization": 80}
+    # 3 cores / 5 pods / 0.8
+    assert value(found, "auth: a pod requests") == "0.75 cores"
+    assert found.values["auth"]["resources"]["requests"]["cpu"] == "750m"
     assert value(found, "nginx: cores in use") == "1.20"
     assert found.values["nginx"]["replicas"] == 2
-    assert found.values["nginx"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 3}
+    assert found.values["nginx"]["autoscaling"] == {"enabled": True, "minReplicas": 2, "maxReplicas": 3, "targetCpuUtilization": 80}
     assert value(found, "redis: one is enough") == "yes"
 
 
@@ -84,6 +88,31 @@ def test_one_redis_is_not_enough_for_more_than_its_thread_can_do() -> None:
     found = size(Demand(token=80_000, headroom=0.5), COSTS)
     assert value(found, "redis: one is enough") == "no: 1.20 cores"
     assert "the writers" in found.bottleneck or "Redis's one thread, at 0.8 times this demand" in found.bottleneck
+    assert value(found, "redis: masters of a cluster") == "2"
+    assert found.advice[0] == "One Redis is not enough: 1.20 cores for its one thread."
+    assert found.advice[1].startswith("Run a Redis Cluster of 2 masters, or more")
+    memory = found.values["redis"]["resources"]["limits"]["memory"].removesuffix("Mi")
+    assert f"redis.external.cluster: true and redis.external.memory: {int(memory) // 2}Mi" in found.advice[2]
+    assert found.advice[3:] == ["Or less headroom: 0.25 at most fits one Redis."]
+
+
+@pytest.mark.parametrize(
+    ("token", "headroom", "masters"),
+    [(100_000, 0, None), (110_000, 0, "2"), (200_000, 0.5, "4"), (300_000, 0.5, "8"), (1_600_000, 0, "16"), (1_700_000, 0, "more than 16")],
+)
+def test_a_cluster_has_as_many_masters_as_there_are_cores_to_carry(token: float, headroom: float, masters: str | None) -> None:
+    found = size(Demand(token=token, headroom=headroom), COSTS)
+    assert next((line.value for line in found.lines if line.what == "redis: masters of a cluster"), None) == masters
+    assert (found.advice == []) == (masters is None)
+    assert "less headroom" not in " ".join(found.advice).lower(), "without any it does not fit either"
+
+
+def test_the_sum_of_a_one_time_token_tells_that_one_redis_is_not_enough() -> None:
+    """By the issues alone it would be."""
+    each = costs(baseline.baseline(BASELINE))
+    issue = each["ott"].redis - each["token"].redis
+    rate = 0.95e6 / issue
+    assert value(size(Demand(ott=rate, headroom=0), each), "redis: one is enough").startswith("no: ")
 
 
 def test_connections_are_held_by_the_fewest_balancers() -> None:
@@ -109,6 +138,21 @@ def test_network_is_the_bytes_of_each_wire_with_their_heads() -> None:
     # 15,000 x 300 x 8 and x 200: many requests are one packet.
     assert value(found, "network: redis") == "36, 24 Mb/s"
     assert value(found, "network: an auth pod") == "25, 33 Mb/s"
+
+
+def test_a_one_time_token_costs_its_issue_and_its_use() -> None:
+    cores = {"validate, wrk": 0.1, "token, wrk": 0.4, "ott, wrk": 0.5, "introspect, wrk": 0.1, "health, wrk": 0.1}
+    rows = {row: [Figures(rate=10_000, cpu_cores=dict.fromkeys(COMPONENTS, each))] for row, each in cores.items()}
+    found = costs(Results(size="light", started=datetime(2026, 1, 1, tzinfo=UTC), environment={}, rows=rows))
+    assert (found["ott"], found["revoke"]) == (pytest.approx(Cost(90, 90, 90)), pytest.approx(Cost(40, 40, 40)))
+
+
+def test_the_use_of_a_one_time_token_is_on_every_wire() -> None:
+    once, twice = size(Demand(ott=10_000), COSTS), size(Demand(validate_=10_000, ott=10_000), COSTS)
+    # 2 x 10,000 x (100 + 66) x 8; 2 x 10,000 x 300 x 8
+    assert value(once, "network: clients, in and out") == "27, 43 Mb/s"
+    assert value(once, "network: redis") == "48, 32 Mb/s"
+    assert value(twice, "network: redis") == "72, 48 Mb/s"
 
 
 def test_a_use_of_a_one_time_token_appends_as_its_issue_does() -> None:
@@ -186,6 +230,30 @@ def test_more_demand_never_needs_less(validate: float, token: float, ott: float,
     assert mebibytes(more) >= mebibytes(one)
 
 
+@given(RATE, RATE, RATE, RATE, st.integers(0, 100_000), st.floats(0, 10))
+def test_an_autoscaler_wants_the_pods_of_the_demand_and_has_more_to_give(
+    validate: float, token: float, ott: float, revoke: float, connections: int, headroom: float
+) -> None:
+    demand = Demand(validate_=validate, token=token, ott=ott, revoke=revoke, connections=connections, headroom=headroom)
+    in_use, found = cores_in_use(demand.rates(), COSTS), size(demand, COSTS)
+    for component in ("auth", "nginx"):
+        values, cores = found.values[component], in_use[component]
+        bounds, resources = values["autoscaling"], values["resources"]
+        request, limit = float(resources["requests"]["cpu"].removesuffix("m")) / 1000, float(resources["limits"]["cpu"])
+        each = request * bounds["targetCpuUtilization"] / 100
+
+        def wanted(cores: float, each: float = each) -> int:
+            return math.ceil(cores / each - 1e-6)
+
+        assert 1.25 * each <= limit + 1e-9, "a pod can show more than the target"
+        assert bounds["minReplicas"] <= values["replicas"] < bounds["maxReplicas"]
+        assert wanted(cores) <= values["replicas"]
+        assert wanted(cores * (1 + headroom)) <= bounds["maxReplicas"]
+        assert values["replicas"] * limit >= cores * (1 + headroom) - 1e-6
+        if request > 0.1:
+            assert wanted(cores) >= 0.85 * values["replicas"] - 1, "and not far more than it wants"
+
+
 def at(values: Any, path: tuple[str, ...]) -> Any:
     for key in path:
         values = values[key]
@@ -198,9 +266,10 @@ def mebibytes(values: dict[str, Any]) -> int:
 
 def test_a_cost_is_cores_over_the_rate_in_the_middle_of_the_repeats() -> None:
     repeats = [Figures(rate=10_000, cpu_cores={"auth": cores, "nginx": 0.2, "redis": 0.1}) for cores in (0.4, 0.5, 0.9)]
-    rows = dict.fromkeys(ROWS.values(), repeats)
+    rows = dict.fromkeys((row for rows in ROWS.values() for row in rows), repeats)
     found = costs(Results(size="light", started=datetime(2026, 1, 1, tzinfo=UTC), environment={}, rows=rows))
     assert found["validate"] == pytest.approx(Cost(auth=50, nginx=20, redis=10))
+    assert found["ott"] == pytest.approx(Cost(auth=100, nginx=40, redis=20)), "two rows"
 
 
 def test_a_baseline_without_a_row_is_one_sentence() -> None:
@@ -264,6 +333,12 @@ def test_what_are_no_costs_is_one_sentence(tmp_path: Path, text: str | None, sen
         file.write_text(text)
     with pytest.raises(RunError, match=re.escape(sentence)):
         read_costs(file)
+
+
+def test_values_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "values.yaml"
+    done = typed("--token", "1", "--output", str(file))
+    assert (done.returncode, done.stderr) == (1, f"{file} cannot be written: No such file or directory.\n")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@
 {{- if not $oracle.existingSecret -}}
 {{- fail "oracle.url needs oracle.existingSecret: the name of the Secret with the user's password." -}}
 {{- end -}}
+{{- else if $oracle.existingSecret -}}
+{{- fail "oracle.existingSecret needs oracle.url: the database. Without both, the record store is the embedded one, with one writer." -}}
 {{- end -}}
 
 {{/* A worker has one connection for requests and up to three for the directory; a writer 20; commands and people 32. */}}
