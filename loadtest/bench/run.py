@@ -21,7 +21,7 @@ from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, o
 from bench.processes import BenchError
 from localstack.servers import find_redis
 
-WIDTH = 120
+WIDTH = 140
 """Of the tables; a narrower terminal breaks their lines, which is easier to read than names cut short."""
 
 Seconds = Annotated[int, typer.Option(min=1, help="Length of one round of one subject.")]

@@ -18,21 +18,26 @@ def render() -> str:
 
 
 def _table(result: dict[str, Any]) -> str:
+    # A result of before there was a compiled reference has none.
+    compiled = result.get("compiled")
     rows = [
-        "| what | CPU µs a request | requests/s | p99 ms | canned / this (to reach) | empty app / this | plain / this | compiled / this |",
-        "|---|---|---|---|---|---|---|---|",
+        "| what | CPU µs a request | requests/s | p99 ms | canned / this (to reach) | empty app / this | plain / this |",
+        "|---|---|---|---|---|---|---|",
     ]
+    if compiled is not None:
+        rows = [f"{rows[0]} compiled / this |", f"{rows[1]}---|"]
     for row in result["rows"]:
         low, high = row["cpu_spread"]
         plain = f"{row['plain_over_this']:.1f}" if row["plain_over_this"] else ""
         reach = f" ({row['reach']:.2f})" if row["reach"] else ""
         rows.append(
             f"| {row['what']} | {row['cpu_microseconds']:.1f} ({low:.1f}-{high:.1f}) | {row['rate']:,.0f} | {row['p99_ms']:.1f} "
-            f"| {row['canned_over_this']:.2f}{reach} | {row['empty_over_this']:.2f} | {plain} | {row['compiled_over_this']:.2f} |"
+            f"| {row['canned_over_this']:.2f}{reach} | {row['empty_over_this']:.2f} | {plain} |"
+            + (f" {row['compiled_over_this']:.2f} |" if compiled is not None else "")
         )
     environment = result["environment"]
     where = f"Python {environment['python']}, {environment['machine']}, {environment['cores']} cores, {environment['redis']}"
-    spread = f"In brackets the fastest and the slowest round. Compiled: {result['compiled']}."
+    spread = "In brackets the fastest and the slowest round." + (f" Compiled: {compiled}." if compiled is not None else "")
     return "\n".join(rows) + f"\n\n{result['connections']} connections, {where}. {spread}\n"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -192,17 +193,28 @@ class Clients:
         deadline = time.monotonic() + IN_FORCE_SECONDS
         while True:
             try:
+                await self._wait_for_others(client_id)
                 noted = [change.request_id async for page in self.changes(client_id, 0) for change in page]
                 known = await self._store.read_clients([client_id])
             except RecordsUnavailable:
                 if time.monotonic() >= deadline:
                     told = f" Should it be stored, the new secret is {secret}." if secret else ""
                     raise OperatorError(
-                        f"{error} Whether the change is stored cannot be told now; `authsvc client changes {client_id}` will.{told}"
+                        f"{error} Whether the change is stored cannot be told now; `authsvc client changes {client_id}` will,"
+                        f" by the request {self._request_id}.{told}"
                     ) from error
                 await asyncio.sleep(POLL_SECONDS)
             else:
                 return known[0] if self._request_id in noted and known else None
+
+    async def _wait_for_others(self, client_id: str) -> None:
+        """Wait until no transaction that has the client's row is under way: the one whose answer was lost may be."""
+
+        def only_look(client: Client) -> Client:
+            raise _Looked
+
+        with contextlib.suppress(_Looked, ClientMissing):
+            await self._store.change_client(client_id, only_look)
 
     async def _bring_into_force(self, record: Client | DeletedClient, secret: str | None = None) -> Change:
         return Change(record, secret, await self._bring_all_into_force([record]))
@@ -244,6 +256,10 @@ class Clients:
                 f"The change is stored, but the mirror refused it: it holds revision {holding.revision} of client {client_id}, which is "
                 "not the record store's (another store, or an older copy). The writer starts a new incarnation with what is stored."
             )
+
+
+class _Looked(Exception):
+    """Ends a change that is none."""
 
 
 class _MirrorAhead(Exception):

@@ -46,7 +46,11 @@ class Reconciler:
         self._survey = survey
         self._holder = holder
         self._history = History()
-        self._compared = self._judged = self._records_lost = False
+        self._compared = self._judged = False
+        self._records_lost = 0
+        """Number of the incarnation of which the record store has lost marks."""
+        self._recorded = (0, 0)
+        """Incarnation and sum of the marks that the last look found in the record store."""
         self._doubts: dict[str, int] = {}
         self._complained: dict[str, int] = {}
         self.rebuilds = 0
@@ -96,29 +100,35 @@ class Reconciler:
         if not self._judged or self._history.ran_back(survey):
             return
         self._history.note(survey)
-        if not await self._records_ran_back(self._history.number):
-            await self._store.write_marks(self._history.number, survey.marks)
+        # Meanwhile the other loop may begin a new incarnation, of which these are no marks.
+        number = self._history.number
+        if not await self._records_ran_back(number):
+            await self._store.write_marks(number, survey.marks)
 
     async def _records_ran_back(self, number: int) -> bool:
         """Whether the record store has lost marks of this incarnation that were seen in it: it was restored to an older state.
 
         Its clients may be the same, but records of tokens are gone that were acknowledged.
         """
-        # Noted first, so that a store which goes on is never behind what was noted.
+        # Asked first, so that a store which goes on is never behind what was noted.
         noted_number, noted = await self._mirror.recorded()
         kept_number, marks = await self._store.read_marks()
         total = sum(mark.entries_added for mark in marks.values())
-        self._records_lost = noted_number == number and (kept_number, total) < (number, noted)
-        if kept_number == number and not self._records_lost:
-            await self._mirror.note_recorded(number, total)
-        return self._records_lost
+        is_lost = noted_number == number and (kept_number, total) < (number, noted)
+        self._records_lost = number if is_lost else 0
+        if kept_number == number and not is_lost:
+            # What was there a look ago is there for good: a database may show a commit a moment before it has it on its disk.
+            if self._recorded[0] == number:
+                await self._mirror.note_recorded(*self._recorded)
+            self._recorded = (kept_number, total)
+        return is_lost
 
     async def _why_replace(self, survey: Survey) -> str | None:
         """Why this mirror is no good at all, or None."""
         home = survey.version
         if home is None:
             return "there is no complete mirror"
-        if self._records_lost:
+        if self._records_lost == home.number:
             return "the record store was restored to an older state"
         reason = self._history.ran_back(survey)
         if reason is not None:
@@ -187,7 +197,6 @@ class Reconciler:
         records = self._named(await self._store.read_clients(await self._store.revisions()))
         version = await self._mirror.build(records, number, await self._store.identity())
         if version is not None:
-            self._records_lost = False
             self._history.recall(number, {})
             self._history.note(await self._survey(None))
             self._judged = True

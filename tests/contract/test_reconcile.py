@@ -206,6 +206,7 @@ def test_a_change_that_was_not_stored_is_told_as_such(redis_server: RedisServer,
         await world.clients.add("c1", ["read"])
 
         async def fail(*_: Any) -> Client:
+            monkeypatch.undo()
             raise RecordsUnavailable("The record store is busy.")
 
         monkeypatch.setattr(world.store, "change_client", fail)
@@ -225,7 +226,9 @@ def test_a_secret_is_told_where_nobody_can_say_whether_it_is_stored(
     async def story(world: World) -> None:
         await world.reconciler.run_once()
         losing_answers(world.store, 1, reads_lost=1000)
-        with pytest.raises(OperatorError, match=r"cannot be told now; `authsvc client changes c1` will\. Should it be stored, the") as told:
+        with pytest.raises(
+            OperatorError, match=r"cannot be told now; `authsvc client changes c1` will, by the request request-1\. Should"
+        ) as told:
             await world.clients.add("c1", ["read"])
         secret = str(told.value).removesuffix(".").rpartition(" ")[2]
         [stored] = await world.store.read_clients(["c1"])
@@ -414,16 +417,8 @@ def test_a_store_restored_to_before_what_was_seen_in_it_is_noticed_though_no_cli
         await world.reconciler.run_once()
         await world.clients.add("c1", ["read"])
         await world.reconciler.keep_marks()
-        with sqlite3.connect(path) as living, sqlite3.connect(tmp_path / "copy.db") as copy:
-            living.backup(copy)
-            for _ in range(3):
-                await world.redis.xadd(STREAMS[5], {"e": "x"})
-                await world.reconciler.keep_marks()
-            assert world.reconciler.rebuilds == 1, "a store that goes on is no reason"
-            before = await world.home()
-            copy.backup(living)
-        living.close()
-        copy.close()
+        before = await world.home()
+        await keep_and_restore(path, tmp_path / "copy.db", world)
         if writer == "goes on":
             await noticed(world, before)
         else:
@@ -440,6 +435,71 @@ def test_a_store_restored_to_before_what_was_seen_in_it_is_noticed_though_no_cli
             await world.reconciler.keep_marks()
             await world.reconciler.run_once()
         assert (await world.home()).number == before.number + 1, "once"
+
+    in_world(redis_server, path, story)
+
+
+async def keep_and_restore(path: Path, copy_path: Path, *worlds: World) -> None:
+    """Copy the store, let marks of more than that be kept and seen in it, and put the copy back."""
+    with sqlite3.connect(path) as living, sqlite3.connect(copy_path) as copy:
+        living.backup(copy)
+        for _ in range(3):
+            await worlds[0].redis.xadd(STREAMS[5], {"e": "x"})
+            for world in worlds:
+                await world.reconciler.keep_marks()
+        assert sum(world.reconciler.rebuilds for world in worlds) == 1, "a store that goes on is no reason"
+        copy.backup(living)
+    living.close()
+    copy.close()
+
+
+@pytest.mark.single
+def test_two_writers_who_notice_a_restored_store_start_one_new_incarnation(redis_server: RedisServer, path: Path, tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        async with _other(redis_server, path) as other:
+            await other.reconciler.run_once()
+            await world.reconciler.keep_marks()
+            before = await world.home()
+            await keep_and_restore(path, tmp_path / "copy.db", world, other)
+            for each in (world, other):
+                await each.reconciler.keep_marks()
+            for _ in range(3):
+                for each in (world, other):
+                    await each.reconciler.run_once()
+                    await each.reconciler.keep_marks()
+            assert (await world.home()).number == before.number + 1
+            assert world.reconciler.rebuilds + other.reconciler.rebuilds == 2
+
+    in_world(redis_server, path, story)
+
+
+@pytest.mark.single
+def test_marks_are_kept_under_the_incarnation_that_they_are_of(
+    redis_server: RedisServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one begins between the look at Redis and the write of what it showed."""
+
+    async def story(world: World) -> None:
+        await world.reconciler.run_once()
+        await world.redis.xadd(STREAMS[3], {"e": "x"})
+        await world.reconciler.keep_marks()
+        before = await world.home()
+        recorded = world.mirror.recorded
+
+        async def replaced_meanwhile() -> tuple[int, int]:
+            monkeypatch.undo()
+            await world.redis.flushall()
+            await world.reconciler.run_once()
+            return await recorded()
+
+        monkeypatch.setattr(world.mirror, "recorded", replaced_meanwhile)
+        await world.reconciler.keep_marks()
+        after = await world.home()
+        assert after.number == before.number + 1
+        number, kept = await world.store.read_marks()
+        assert number == after.number
+        assert kept[STREAMS[3].decode()].entries_added == 0, "what the Redis before had is not the new one's"
 
     in_world(redis_server, path, story)
 

@@ -584,6 +584,16 @@ def test_changes_tell_what_was_done_when_by_whom_and_in_which_request(service: S
     assert command.good("client", "changes", "nobody-ever") == "No changes.\n"
 
 
+def test_what_others_have_written_is_shown_as_it_is(service: Service, command: CommandLine) -> None:
+    """Neither markup nor what moves a cursor has any effect: who changed a client cannot hide it."""
+    secret = service.command.json("client", "add", "bracketed", "--scope", "[red]x", operator="[bold]anna [/x] \x1b[2K")["client_secret"]
+    assert secret
+    assert "[bold]anna [/x] \N{REPLACEMENT CHARACTER}[2K" in command.good("client", "changes", "bracketed")
+    assert "[red]x" in command.good("client", "list")
+    service.issue("bracketed", secret)
+    assert wait_until(lambda: "[red]x" in command.good("token", "search", "--client", "bracketed"), "it is written")
+
+
 def test_show_and_list_cut_nothing_short_in_a_pipe(service: Service, command: CommandLine) -> None:
     long_id, scopes = "L" * 64, [f"scope-{number}-{'x' * 50}" for number in range(20)]
     command.good("client", "add", long_id, "--scope", " ".join(scopes))
@@ -934,8 +944,8 @@ def test_an_export_shows_its_progress_on_a_terminal_and_nowhere_else(recorded: A
         os.close(terminal)
         assert process.wait() == 0
         file.seek(0)
-        assert len([json.loads(line) for line in file]) == 2 * PAGE + 502
-    assert b"2,502 records" in seen
+        assert len([json.loads(line) for line in file]) == 2 * PAGE + 505
+    assert b"2,505 records" in seen
     assert b"jti" not in seen
 
 

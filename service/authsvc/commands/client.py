@@ -16,7 +16,7 @@ from rich.table import Table
 
 from authsvc.clients import Change, Clients
 from authsvc.commands.export import export_text, read_export
-from authsvc.commands.records import Since, time_text
+from authsvc.commands.records import Since, cell, time_text
 from authsvc.commands.session import with_clients
 from authsvc.errors import OperatorError
 from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, ClientChange, DeletedClient
@@ -107,7 +107,7 @@ def changes(
     async def read(clients: Clients) -> list[ClientChange]:
         return [change async for page in clients.changes(client_id, since or 0) for change in page]
 
-    found = with_clients(read)
+    found = with_clients(read, as_it_is=True)
     if as_json:
         typer.echo(json.dumps([_change_described(change) for change in found]))
     elif found:
@@ -196,7 +196,7 @@ def _print_changes(found: list[ClientChange]) -> None:
         state = "deleted" if change.enabled is None else "enabled" if change.enabled else "disabled"
         secrets = "" if change.secrets is None else str(change.secrets)
         words = (time_text(change.changed_ms), change.client_id, change.change, change.changed_by, change.request_id or "")
-        table.add_row(*words, state, secrets, change.scopes or "")
+        table.add_row(*map(cell, (*words, state, secrets, change.scopes or "")))
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
@@ -207,6 +207,8 @@ def _print_table(clients: list[Client]) -> None:
     for client in clients:
         made = ", ".join(_time(secret.created_ms) for secret in client.secrets)
         state = "enabled" if client.enabled else "disabled"
-        table.add_row(client.id, " ".join(client.scopes), state, made, f"{client.access_ttl_seconds} s", f"{client.one_time_ttl_seconds} s")
+        table.add_row(
+            client.id, cell(" ".join(client.scopes)), state, made, f"{client.access_ttl_seconds} s", f"{client.one_time_ttl_seconds} s"
+        )
     # A pipe has no width: there each client is one line.
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from authsvc.credentials import jti
 from authsvc.model import Kind, TokenRecord
@@ -43,6 +44,11 @@ Since = Annotated[
 def time_text(milliseconds: int) -> str:
     """A time as all commands that show tokens print it."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def cell(text: str) -> Text:
+    """A cell of a table that shows the text as it is: no markup, and nothing that moves a terminal's cursor."""
+    return Text(re.sub(r"[\x00-\x1f\x7f-\x9f]", "\N{REPLACEMENT CHARACTER}", text))
 
 
 def kind_name(letter: str) -> str:
@@ -79,5 +85,5 @@ def print_table(records: Iterable[TokenRecord]) -> None:
     table = Table("jti", "kind", "scope", "issued", "expires", "ended", box=None, header_style="bold")
     for members in map(described, records):
         ended = ", ".join(f"{event} {members[event]}" for event in ("used", "revoked", "voided") if members[event])
-        table.add_row(*(members[name] for name in ("jti", "kind", "scope", "issued", "expires")), ended)
+        table.add_row(*(cell(members[name]) for name in ("jti", "kind", "scope", "issued", "expires")), ended)
     Console(width=None if sys.stdout.isatty() else 10_000).print(table)

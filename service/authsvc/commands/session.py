@@ -72,11 +72,11 @@ def in_session(work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(run())
 
 
-def with_clients(work: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
-    """Run the work of a command that shows or changes clients."""
+def with_clients(work: Callable[[Clients], Coroutine[Any, Any, T]], *, as_it_is: bool = False) -> T:
+    """Run the work of a command that shows or changes clients; with `as_it_is` on a record store that is not made or migrated for it."""
 
     async def over_store(session: Session) -> T:
-        async with session.store() as store:
+        async with session.store(as_it_is=as_it_is) as store:
             clients = Clients(store, Mirror(session.redis), _operator(session.settings), new_request_id().decode("ascii"))
             return await work(clients)
 

@@ -96,8 +96,8 @@ def _upgrade_oracle(records_url: str, pool: PoolSettings | None) -> None:
                     " is needed of what is there, drop it and run `authsvc migrate` again."
                 ) from error
         except CommandError as error:
-            # Another process wrote the version first.
-            if time.monotonic() > deadline:
+            # Another process wrote the version first, or else it is a fault of ours.
+            if "to match one row" not in str(error) or time.monotonic() > deadline:
                 raise OperatorError(f"The schema in {where} cannot be brought up to date: {error}.") from error
         time.sleep(POLL_SECONDS)
 
