@@ -243,7 +243,7 @@ def send_each(connections: Iterable[Connection], messages: Iterable[bytes]) -> N
 
 
 def test_instances_stop_and_start_under_load_and_no_request_fails(fleet: Fleet, tmp_path: Path) -> None:
-    _roll(fleet, tmp_path, restarts=8)
+    _roll(fleet, tmp_path, restarts=4)
 
 
 @pytest.mark.long
