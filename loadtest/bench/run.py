@@ -7,8 +7,6 @@ import json
 import os
 import platform
 import shutil
-import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +18,7 @@ from rich.console import Console
 from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, observed, overload, profiled, records, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
+from outcome.command import run_command
 
 WIDTH = 140
 """Of the tables; a narrower terminal breaks their lines, which is easier to read than names cut short."""
@@ -159,14 +158,8 @@ def _environment() -> dict[str, object]:
 
 
 def main() -> None:
-    """Run it; what keeps it from going on is one sentence."""
-    # Ended from outside, it ends what it started.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        app(prog_name="scripts/bench")
-    except BenchError as error:
-        Console(stderr=True).print(str(error), style="red")
-        sys.exit(1)
+    """Run it."""
+    run_command(app, "scripts/bench", BenchError)
 
 
 if __name__ == "__main__":

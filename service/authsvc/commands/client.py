@@ -16,7 +16,7 @@ from rich.table import Table
 
 from authsvc.clients import Change, Clients
 from authsvc.commands.export import export_text, read_export
-from authsvc.commands.records import Since, cell, time_text
+from authsvc.commands.records import Since, cell, print_whole, time_text
 from authsvc.commands.session import with_clients
 from authsvc.errors import OperatorError
 from authsvc.model import DEFAULT_ACCESS_TTL_SECONDS, DEFAULT_ONE_TIME_TTL_SECONDS, Client, ClientChange, DeletedClient
@@ -98,7 +98,7 @@ def list_clients(as_json: Json = False) -> None:
 
 @app.command()
 def changes(
-    client_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Whose changes; without it all clients'.")] = None,
+    client_id: Annotated[str | None, typer.Argument(metavar="ID", help="Whose changes; without it all clients'.")] = None,
     since: Since = None,
     as_json: Json = False,
 ) -> None:
@@ -197,7 +197,7 @@ def _print_changes(found: list[ClientChange]) -> None:
         secrets = "" if change.secrets is None else str(change.secrets)
         words = (time_text(change.changed_ms), change.client_id, change.change, change.changed_by, change.request_id or "")
         table.add_row(*map(cell, (*words, state, secrets, change.scopes or "")))
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_whole(table)
 
 
 def _print_table(clients: list[Client]) -> None:
@@ -210,5 +210,4 @@ def _print_table(clients: list[Client]) -> None:
         table.add_row(
             client.id, cell(" ".join(client.scopes)), state, made, f"{client.access_ttl_seconds} s", f"{client.one_time_ttl_seconds} s"
         )
-    # A pipe has no width: there each client is one line.
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_whole(table)

@@ -80,10 +80,15 @@ async def pages(store: RecordStore, client_id: str | None, issued_since_ms: int)
         last = page[-1]
 
 
+def print_whole(table: Table) -> None:
+    """A table in which nothing is cut short: a pipe has no width, so there each row is one line."""
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+
+
 def print_table(records: Iterable[TokenRecord]) -> None:
-    """One line a record, whole in a pipe, which has no width."""
+    """One line a record."""
     table = Table("jti", "kind", "scope", "issued", "expires", "ended", box=None, header_style="bold")
     for members in map(described, records):
         ended = ", ".join(f"{event} {members[event]}" for event in ("used", "revoked", "voided") if members[event])
         table.add_row(*(cell(members[name]) for name in ("jti", "kind", "scope", "issued", "expires")), ended)
-    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
+    print_whole(table)

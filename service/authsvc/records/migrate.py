@@ -51,9 +51,8 @@ def upgrade(records_url: str, pool: PoolSettings | None = None) -> None:
 
 def sql(records_url: str, since: str | None = None, to: str = "head") -> str:
     """The statements that make the whole schema in an empty database, or bring it up from a version, for people who run them by hand."""
-    known = sorted(_known_versions())
-    if since is not None and since not in known:
-        raise OperatorError(f"{since} is no version of the schema; there are: {', '.join(known)}.")
+    if since is not None and since not in _known_versions():
+        raise OperatorError(f"{since} is no version of the schema; there are: {', '.join(sorted(_known_versions()))}.")
     dialect = "oracle" if records_url.startswith(ORACLE_SCHEME) else "sqlite"
     if dialect == "sqlite":
         sqlite_path(records_url)
