@@ -246,7 +246,8 @@ class OracleDeployment(Deployment):
 
     def complaints(self) -> list[str]:
         """Why batches had to wait, one for each time."""
-        lines = map(json.loads, self.writer.log_file.read_text().splitlines())
+        # What follows the last line's end is being written.
+        lines = map(json.loads, self.writer.log_file.read_text().rpartition("\n")[0].splitlines())
         return [line["error"] for line in lines if line["event"] == "a batch waits"]
 
     def wait_for_complaints(self, count: int, saying: str = "") -> None:

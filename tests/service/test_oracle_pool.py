@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from authsvc.errors import OperatorError, RecordsUnavailable
@@ -107,6 +108,43 @@ def test_there_are_as_many_threads_as_sessions_and_none_when_the_pool_is_closed(
     asyncio.run(story())
     assert most == (3 if database.in_threads else 0)
     wait_until(lambda: driver_threads() == 0, "the threads end")
+
+
+# Sessions that are cut
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_session_that_is_cut_just_before_a_call_is_an_error(database: OracleDatabase, turns: int) -> None:
+    """However many turns of the loop ago; the driver itself would end the process."""
+    proxy = TcpProxy(database.port, database.host)
+
+    async def story() -> None:
+        async with opened(database, through(database, proxy.port)) as pool:
+            session = Session(await pool.acquire(), pool.where)
+            try:
+                assert await session.rows(ONE) == [(1,)]
+                proxy.cut()
+                wait_until(lambda: not _connected(proxy.port), "the end is there, though the loop has not seen it")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                with pytest.raises(RecordsUnavailable, match="DPY-4011"):
+                    await session.rows(ONE)
+            finally:
+                await pool.release(session.connection, broken=True)
+            assert pool.lost == 1
+
+    try:
+        asyncio.run(story())
+    finally:
+        proxy.cut()
+
+
+def _connected(port: int) -> bool:
+    """Whether a connection of this process to the port stands on its own side."""
+    return any(
+        connection.status == psutil.CONN_ESTABLISHED and connection.raddr and connection.raddr.port == port
+        for connection in psutil.Process().net_connections("tcp")
+    )
 
 
 # Calls that are cancelled

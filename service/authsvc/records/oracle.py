@@ -277,10 +277,10 @@ class OracleStore:
             broken = False
         except BaseException as error:
             # One that lost its answer may be in the middle of anything; others are as good as new after a rollback.
-            broken = isinstance(error, RecordsUnavailable) and code_of(error.__cause__ or error) not in RACES
-            if not broken:
+            if not isinstance(error, RecordsUnavailable) or code_of(error.__cause__ or error) in RACES:
                 with driver_errors(self._pool.where):
                     await connection.rollback()
+                broken = False
             raise
         finally:
             await self._pool.release(connection, broken=broken)

@@ -13,6 +13,7 @@ import oracledb
 
 from authsvc.errors import RecordsUnavailable
 from authsvc.records.contract import Connections
+from authsvc.records.oracle_driver import UnusedSessions
 from authsvc.records.oracle_errors import code_of, driver_errors
 from authsvc.records.oracle_settings import Address, PoolSettings, how_to_connect, load_client_libraries, read_password
 from authsvc.records.oracle_threads import ThreadedPool
@@ -53,6 +54,7 @@ class Pool:
         self._made: _Made | None = None
         self._homes: dict[Any, _Made] = {}
         """Where each session that is used came from."""
+        self._unused_sessions = UnusedSessions()
         self._refusal: _Refusal | None = None
         self._waiting = 0
         self._used = 0
@@ -126,6 +128,7 @@ class Pool:
             if broken:
                 await self._drop(made.pool, session)
             else:
+                self._unused_sessions.add(session)
                 await _quietly(lambda: made.pool.release(session))
             await self._leave(made)
         finally:
@@ -174,6 +177,7 @@ class Pool:
         return session
 
     async def _healthy_session_of(self, pool: Any) -> Any:
+        await _quietly(self._unused_sessions.close_lost)
         # As many as there may be, and one that is new.
         for _ in range(self._settings.max + 1):
             self._waiting += 1
@@ -181,6 +185,7 @@ class Pool:
                 session = await pool.acquire()
             finally:
                 self._waiting -= 1
+            self._unused_sessions.remove(session)
             # One that was cut while nobody used it may be handed out all the same: the driver crashes (SIGSEGV) when it is told a timeout.
             if session.is_healthy():
                 session.call_timeout = int(self._settings.call_timeout * 1000)
