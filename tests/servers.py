@@ -298,10 +298,15 @@ class ServiceProcess:
         wait_until(self.ready, f"authsvc {self._command} is ready")
         return self
 
+    def log_lines(self) -> list[dict[str, Any]]:
+        """What it has logged, every line of it JSON; what follows the last line's end is still being written."""
+        return [json.loads(line) for line in self.log_file.read_text().rpartition("\n")[0].splitlines()]
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(DEADLINE_SECONDS)
+        assert code != -signal.SIGSEGV, f"crashed: {self.log_file.read_text()[-2000:]}"
         assert_tells_no_secret(self.log_file)
         return code
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import signal
 import socket
@@ -246,15 +245,18 @@ class OracleDeployment(Deployment):
 
     def complaints(self) -> list[str]:
         """Why batches had to wait, one for each time."""
-        # What follows the last line's end is being written.
-        lines = map(json.loads, self.writer.log_file.read_text().rpartition("\n")[0].splitlines())
-        return [line["error"] for line in lines if line["event"] == "a batch waits"]
+        return [line["error"] for line in self.writer.log_lines() if line["event"] == "a batch waits"]
 
     def wait_for_complaints(self, count: int, saying: str = "") -> None:
         """Wait until so many more batches had to wait, for a reason with these words."""
         known = len(self.complaints())
+
+        def waited() -> bool:
+            assert self.writer.process.poll() is None, "the writer has ended"
+            return sum(saying in why for why in self.complaints()[known:]) >= count
+
         # One that waited just before this is tried again after its pause, and complains again only then.
-        wait_until(lambda: sum(saying in why for why in self.complaints()[known:]) >= count, f"{count} batches wait: {saying}", 90)
+        wait_until(waited, f"{count} batches wait: {saying}", 90)
 
     def names(self, client_id: str) -> list[bytes]:
         """The names of the client's tokens, one for each row."""

@@ -66,8 +66,7 @@ def test_the_access_log_is_off_until_it_is_asked_for(redis_server: RedisServer, 
 
     with running(service):
         asyncio.run(ask())
-    lines = [json.loads(line) for line in service.log_file.read_text().splitlines()]
-    found = [line for line in lines if line["event"] == "request"]
+    found = [line for line in service.log_lines() if line["event"] == "request"]
     assert bool(found) is access_log
     for line in found:
         assert (line["endpoint"], line["status"], bool(line["request_id"])) == ("other", 404, True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import re
+import signal
 import sqlite3
 import threading
 import time
@@ -644,11 +644,6 @@ def not_ready_because(process: ServiceProcess) -> str:
     return sentence
 
 
-def log_lines(process: ServiceProcess) -> list[dict[str, Any]]:
-    """The log; every line of it must be JSON."""
-    return [json.loads(line) for line in process.log_file.read_text().splitlines()]
-
-
 @dataclass
 class Running:
     """A writer process, its Redis and its record store."""
@@ -686,7 +681,7 @@ def test_expired_rows_are_purged_in_chunks_and_live_ones_stay(quick: Running) ->
     add_all(quick.redis, history)
     wait_until(lambda: expired(quick.path) == 0, "expired rows are purged")
     wait_until(lambda: waiting(quick.redis) == 0, "the streams are empty")
-    chunks = [line["rows"] for line in log_lines(quick.process) if line["event"] == "records purged"]
+    chunks = [line["rows"] for line in quick.process.log_lines() if line["event"] == "records purged"]
     assert chunks == [5000, 5000, 2000]
     assert {row[0] for row in written(quick.path)} >= history.rows.keys()
 
@@ -812,7 +807,20 @@ def test_a_writer_from_its_start_without_redis_to_its_end_by_sigterm(tmp_path: P
         assert waiting(server) == 0
         written_names = {row[0] for row in written(path)}
         assert written_names == first.rows.keys() | {payload[2:22] for _, payload in rest.entries[:10]}
-        assert log_lines(process)[-1]["event"] == "stopped"
+        assert process.log_lines()[-1]["event"] == "stopped"
+
+
+def test_a_crash_in_compiled_code_tells_where(tmp_path: Path) -> None:
+    server = RedisServer(tmp_path / "redis").start()
+    process = ServiceProcess(tmp_path, "write", redis_url=server.url, records_url=f"sqlite:///{tmp_path / 'records.db'}", **QUICK).start()
+    with running(server):
+        process.wait_ready()
+        process.process.send_signal(signal.SIGSEGV)
+        assert process.process.wait(DEADLINE_SECONDS) == -signal.SIGSEGV
+    told = process.log_file.read_text().partition("Fatal Python error: Segmentation fault")[2]
+    assert "authsvc/commands/main.py" in told
+    with pytest.raises(AssertionError, match="crashed"):
+        process.stop()
 
 
 def test_writers_killed_at_random_moments_leave_one_right_row_for_every_token(tmp_path: Path) -> None:

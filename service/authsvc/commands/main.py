@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import sys
 from typing import Annotated
 
@@ -96,7 +97,8 @@ def _configured() -> Settings:
 
 
 def run() -> None:
-    """Run a command; an OperatorError is one sentence on standard error and exit code 1."""
+    """Run a command; an OperatorError is one sentence on standard error and exit code 1. A crash in compiled code tells where."""
+    faulthandler.enable()
     try:
         app(prog_name="authsvc")
     except OperatorError as error:
