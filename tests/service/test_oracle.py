@@ -91,7 +91,7 @@ def test_connections_dropped_in_the_middle_of_a_batch_are_made_again(service: Or
 def _drop(service: OracleDeployment, faults: OracleFaults) -> bool:
     """Cut every connection; whether a batch had to wait for that."""
     known = len(service.complaints())
-    assert faults.ask("fault/drop")["dropped"] >= 0
+    faults.ask("fault/drop")
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
         if len(service.complaints()) > known:

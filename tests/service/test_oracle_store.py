@@ -98,6 +98,78 @@ def test_events_of_a_token_may_come_in_any_order_and_more_than_once(database: Or
     assert asyncio.run(write()) == replace(plain, **ends)
 
 
+# What it costs the database
+
+
+@NEEDS_FAULTS
+def test_a_batch_of_two_thousand_is_one_round_trip(database: OracleDatabase, faults: OracleFaults) -> None:
+    batches = [fold([decode_event(payload) for _, payload in issued(2000, seed=seed).entries]) for seed in (60, 61)]
+
+    async def write() -> list[int]:
+        async with database.opened() as store:
+            trips = [faults.ask("stats")["round_trips"]]
+            for batch in [*batches, batches[0]]:
+                await store.write_records(batch)
+                trips.append(faults.ask("stats")["round_trips"])
+            return [after - before for before, after in itertools.pairwise(trips)]
+
+    assert asyncio.run(write()) == [1, 1, 1]
+
+
+@NEEDS_FAULTS
+def test_each_worker_of_a_writer_takes_one_session(database: OracleDatabase, faults: OracleFaults, redis_server: RedisServer) -> None:
+    workers = 3
+    faults.ask("stats/reset")
+    others = faults.ask("stats")["sessions_open"]
+
+    async def drain() -> None:
+        store = database.store(max=10, min=0)
+        async with redis_client(redis_server.port) as client:
+            backlog = Backlog(client, "writer")
+            await backlog.make_groups()
+            await asyncio.to_thread(add_all, redis_server, issued(3000, seed=62))
+            writer = Writer(backlog, store, Batching(100, 0.05, 60), workers, lambda seconds: None)
+            draining = asyncio.create_task(writer.run())
+
+            async def waiting() -> int:
+                return sum([await client.xlen(stream) for stream in STREAMS])
+
+            await until(waiting, 0, "entries left in the streams")
+            writer.stop()
+            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+        await store.close()
+
+    asyncio.run(drain())
+    assert 1 <= faults.ask("stats")["sessions_peak"] - others <= workers
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize("database", ORACLE_WAYS[:1], indirect=True)
+def test_the_revisions_of_twenty_thousand_clients_take_four_round_trips(database: OracleDatabase, faults: OracleFaults) -> None:
+    database.plain_sql("DELETE FROM clients")
+    database.plain_sql(
+        "INSERT INTO clients (client_id, scopes, secret_digest, secret_created_at, enabled, access_ttl_seconds, one_time_ttl_seconds)"
+        " SELECT 'c' || LEVEL, 'read', HEXTORAW(RPAD('64', 64, '64')), 0, 1, 60, 60 FROM dual CONNECT BY LEVEL <= 20000"
+    )
+
+    async def compare() -> tuple[int, int]:
+        async with database.opened() as store:
+            before = faults.ask("stats")["round_trips"]
+            revisions = await store.revisions()
+            after = faults.ask("stats")["round_trips"]
+            return len(set(revisions.values())), after - before
+
+    try:
+        found, trips = asyncio.run(compare())
+    finally:
+        database.plain_sql("DELETE FROM clients")
+    assert found >= 20_000
+    assert trips <= 4
+
+
+# Sessions that are cut
+
+
 @NEEDS_FAULTS
 def test_sessions_cut_while_nobody_uses_them_are_replaced_and_forgotten(database: OracleDatabase, faults: OracleFaults) -> None:
     """The loop stands still meanwhile, so that the pool cannot know. The driver crashed on such a session, and kept it."""

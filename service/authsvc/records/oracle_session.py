@@ -16,10 +16,10 @@ class Session:
         self.connection = connection
         self._where = where
 
-    async def rows(self, statement: str, *values: Any) -> list[Any]:
-        """All rows of a query."""
+    async def rows(self, statement: str, *values: Any, rows_at_once: int = 1000) -> list[Any]:
+        """All rows of a query; each round trip brings so many."""
         with driver_errors(self._where), self.connection.cursor() as cursor:
-            cursor.prefetchrows = cursor.arraysize = 1000
+            cursor.prefetchrows = cursor.arraysize = rows_at_once
             await cursor.execute(statement, values)
             found: list[Any] = await cursor.fetchall()
             return found
