@@ -810,6 +810,25 @@ def test_a_writer_from_its_start_without_redis_to_its_end_by_sigterm(tmp_path: P
         assert process.log_lines()[-1]["event"] == "stopped"
 
 
+def test_a_writer_that_cannot_start_lets_the_status_tell_why(tmp_path: Path) -> None:
+    path, server = tmp_path / "records.db", RedisServer(tmp_path / "redis").start()
+    path.write_text("no database")
+    process = ServiceProcess(tmp_path, "write", redis_url=server.url, records_url=f"sqlite:///{path}", **QUICK)
+
+    def told() -> list[str]:
+        return [found["error"] for found in run_json(process.environ, "writer", "status")["errors"]]
+
+    with running(server):
+        for _ in range(2):
+            assert process.start().process.wait(DEADLINE_SECONDS) == 1
+        [sentence] = told()
+        assert sentence in process.log_file.read_text()
+        path.unlink()
+        with running(process.start()):
+            process.wait_ready()
+            assert told() == []
+
+
 def test_a_crash_in_compiled_code_tells_where(tmp_path: Path) -> None:
     server = RedisServer(tmp_path / "redis").start()
     process = ServiceProcess(tmp_path, "write", redis_url=server.url, records_url=f"sqlite:///{tmp_path / 'records.db'}", **QUICK).start()

@@ -82,9 +82,8 @@ async def write(settings: Settings) -> None:
         loop.add_signal_handler(number, stopping.set)
     listener = _listen(settings.management_host, settings.management_port)
     store = store_of(settings)
-    await store.open()
-    await store.check_budget()
     redis = connect_redis(settings)
+    await _open(store, Troubles(redis))
     holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     backlog = Backlog(redis, holder)
     directory = Directory(redis)
@@ -127,6 +126,20 @@ async def write(settings: Settings) -> None:
         await store.close()
         await redis.aclose()
     log.info("stopped")
+
+
+async def _open(store: RecordStore, troubles: Troubles) -> None:
+    """Open the store, or tell `authsvc writer status` why not: whoever starts this again and again may not show what it printed."""
+    starter = f"{socket.gethostname()} starting"
+    try:
+        await store.open()
+        await store.check_budget()
+    except OperatorError as error:
+        with contextlib.suppress(RedisError, OSError, TimeoutError, Unavailable):
+            await troubles.note(Trouble(starter, int(time.time() * 1000), str(error)))
+        raise
+    with contextlib.suppress(RedisError, OSError, TimeoutError, Unavailable):
+        await troubles.forget(starter)
 
 
 async def _follow(log_level: LogLevel, stopping: asyncio.Event) -> None:
