@@ -19,7 +19,7 @@ from authsvc.records.contract import Connections
 from authsvc.records.oracle_pool import Pool
 from authsvc.records.oracle_session import Session
 from authsvc.records.oracle_settings import PoolSettings
-from contract.live_parts import until
+from contract.live_parts import succeeds, until
 from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, ORACLE_WAYS, OracleDatabase, OracleFaults
 from servers import DEADLINE_SECONDS, TcpProxy, wait_until
 from service.deployment import SpoilingProxy
@@ -108,6 +108,46 @@ def test_there_are_as_many_threads_as_sessions_and_none_when_the_pool_is_closed(
     asyncio.run(story())
     assert most == (3 if database.in_threads else 0)
     wait_until(lambda: driver_threads() == 0, "the threads end")
+
+
+# The levers
+
+
+def test_the_driver_is_given_every_lever(database: OracleDatabase) -> None:
+    given = {"min": 2, "max": 5, "max_lifetime_session": 700, "timeout": 80, "wait_timeout": 1.5, "ping_interval": 90, "stmtcachesize": 7}
+
+    async def story() -> None:
+        async with opened(database, call_timeout=2.5, **given) as pool, session_of(pool) as session:
+            assert pool._made is not None
+            made = pool._made.pool if not database.in_threads else pool._made.pool._pool
+            # The driver speaks of milliseconds here.
+            assert {**{name: getattr(made, name) for name in given}, "wait_timeout": made.wait_timeout / 1000} == given
+            assert session.connection.call_timeout == 2500
+
+    asyncio.run(story())
+
+
+@NEEDS_FAULTS
+@pytest.mark.parametrize("lever", ["timeout", "max_lifetime_session"])
+def test_sessions_end_when_they_were_idle_or_lived_too_long(database: OracleDatabase, faults: OracleFaults, lever: str) -> None:
+    async def story() -> None:
+        async with opened(database, min=1, max=3, **{lever: 1}) as pool:
+            sessions = [await pool.acquire() for _ in range(3)]
+            for session in sessions:
+                await pool.release(session, broken=False)
+            logons = faults.ask("stats")["logons"]
+
+            async def ended() -> bool:
+                # Nothing ends before somebody asks again.
+                async with session_of(pool) as session:
+                    assert await session.rows(ONE) == [(1,)]
+                new = faults.ask("stats")["logons"] - logons
+                return bool(pool.connections().open == 1 if lever == "timeout" else new >= 1)
+
+            await succeeds(ended, "sessions end")
+            assert pool.lost == 0
+
+    asyncio.run(story())
 
 
 # Sessions that are cut
