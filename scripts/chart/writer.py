@@ -28,7 +28,12 @@ class Oracle(Values):
     wallet_password_entry: Annotated[
         str, Field(pattern=r"^[-._a-zA-Z0-9]*$", description="Entry of existingSecret with the wallet's password; empty: it has none.")
     ] = ""
-    pool_max: Annotated[int, Field(ge=2, le=1000, description="Most sessions of one writer (AUTH_ORACLE_POOL_MAX).")] = 4
+    pool_max: Annotated[
+        int,
+        Field(
+            ge=2, le=1000, description="Most sessions of one writer (AUTH_ORACLE_POOL_MAX); the original guide had 1000 to 2000 a server."
+        ),
+    ] = 4
     session_limit: Annotated[
         int, Field(ge=1, description="Sessions that the database may give to this release (AUTH_ORACLE_SESSION_LIMIT).")
     ] = 40

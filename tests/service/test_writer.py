@@ -26,6 +26,7 @@ from authsvc.live.connect import RedisClient
 from authsvc.live.forms import encode_event, encode_token
 from authsvc.live.keys import GROUP, POISON, STREAMS, shard
 from authsvc.live.tokens import LiveTokens
+from authsvc.live.troubles import Trouble, Troubles
 from authsvc.model import Event, TokenRecord, TokenValue
 from authsvc.records.migrate import upgrade
 from authsvc.records.sqlite import SqliteStore
@@ -823,10 +824,20 @@ def test_a_writer_that_cannot_start_lets_the_status_tell_why(tmp_path: Path) -> 
             assert process.start().process.wait(DEADLINE_SECONDS) == 1
         [sentence] = told()
         assert sentence in process.log_file.read_text()
+        note(server, Trouble("another-host at its start", 1, "It could not start either."))
+        assert len(told()) == 2
         path.unlink()
         with running(process.start()):
             process.wait_ready()
             assert told() == []
+
+
+def note(server: RedisServer, trouble: Trouble) -> None:
+    async def noted() -> None:
+        async with redis_client(server.port) as client:
+            await Troubles(client).note(trouble)
+
+    asyncio.run(noted())
 
 
 def test_a_crash_in_compiled_code_tells_where(tmp_path: Path) -> None:

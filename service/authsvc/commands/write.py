@@ -38,6 +38,8 @@ from authsvc.writer import Batching, Writer
 TICK_SECONDS = 1.0
 CLIENTS_FILE_SECONDS = 3.0
 PURGE_ROWS = 5000
+STARTING = " at its start"
+"""Ends the name of a writer that did not come so far as to have one."""
 IDLE_CONSUMER_SECONDS = 3600
 
 log = structlog.get_logger(__name__)
@@ -57,7 +59,7 @@ class WriterMetrics:
         self.connections_open = Gauge("db_connections_open", "Connections to the record store.", registry=registry)
         self.connections_idle = Gauge("db_connections_idle", "Connections to the record store that nobody uses now.", registry=registry)
         self.connections_waiting = Gauge("db_connections_waiting", "Calls that wait for such a connection.", registry=registry)
-        self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke.", registry=registry)
+        self.connections_lost = Counter("db_connections_lost", "Connections to the record store that broke in use.", registry=registry)
         self.vitals = Vitals(registry)
 
     def show(self, survey: Survey) -> None:
@@ -83,7 +85,8 @@ async def write(settings: Settings) -> None:
     listener = _listen(settings.management_host, settings.management_port)
     store = store_of(settings)
     redis = connect_redis(settings)
-    await _open(store, Troubles(redis))
+    troubles = Troubles(redis)
+    await _open(store, troubles)
     holder = f"{socket.gethostname()}-{os.getpid()}-{token_hex(4)}"
     backlog = Backlog(redis, holder)
     directory = Directory(redis)
@@ -100,7 +103,7 @@ async def write(settings: Settings) -> None:
         return found
 
     reconciler = Reconciler(store, Mirror(redis), directory, survey, holder)
-    housekeeping = Housekeeping(settings, store, backlog, Troubles(redis), reconciler, writer, survey, metrics, holder)
+    housekeeping = Housekeeping(settings, store, backlog, troubles, reconciler, writer, survey, metrics, holder)
     log_level = LogLevel(settings.log_level)
     profiling = Profiling()
     server = _management_server(Management(housekeeping.not_ready, metrics.render, settings.management_secret, profiling, log_level))
@@ -130,16 +133,19 @@ async def write(settings: Settings) -> None:
 
 async def _open(store: RecordStore, troubles: Troubles) -> None:
     """Open the store, or tell `authsvc writer status` why not: whoever starts this again and again may not show what it printed."""
-    starter = f"{socket.gethostname()} starting"
     try:
         await store.open()
         await store.check_budget()
     except OperatorError as error:
+        await store.close()
         with contextlib.suppress(RedisError, OSError, TimeoutError, Unavailable):
-            await troubles.note(Trouble(starter, int(time.time() * 1000), str(error)))
+            await troubles.note(Trouble(f"{socket.gethostname()}{STARTING}", int(time.time() * 1000), str(error)))
         raise
     with contextlib.suppress(RedisError, OSError, TimeoutError, Unavailable):
-        await troubles.forget(starter)
+        # Those of others, too, whose names may never come back: whoever still cannot start tells it again.
+        for trouble in await troubles.all():
+            if trouble.writer.endswith(STARTING):
+                await troubles.forget(trouble.writer)
 
 
 async def _follow(log_level: LogLevel, stopping: asyncio.Event) -> None:

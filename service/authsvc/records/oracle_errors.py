@@ -80,7 +80,7 @@ TELL = {
     "ORA-01654": "has no room for an index: extend the tablespace.",
     "ORA-01688": "has no room for a partition: extend the tablespace.",
     "ORA-01691": "has no room: extend the tablespace.",
-    "DPY-6002": "shows a certificate with another DN: correct ssl_server_cert_dn in AUTH_RECORDS_URL or tnsnames.ora.",
+    "DPY-6002": "shows a certificate with another DN: correct ssl_server_cert_dn in tnsnames.ora.",
     "DPY-6006": "shows a certificate for another host: name in AUTH_RECORDS_URL or tnsnames.ora the host that it is for.",
 }
 """What only an operator mends. Writers go on trying: nothing is lost meanwhile."""

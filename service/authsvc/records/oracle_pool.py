@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -29,6 +29,7 @@ class _Made:
     """Those who have one of its sessions, or wait for one."""
     stuck_since: float | None = None
     """Since when (`time.monotonic`) it has opened no session, though one was asked for."""
+    unused: UnusedSessions = field(default_factory=UnusedSessions)
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,13 @@ class Pool:
         self._made: _Made | None = None
         self._homes: dict[Any, _Made] = {}
         """Where each session that is used came from."""
-        self._unused_sessions = UnusedSessions()
         self._refusal: _Refusal | None = None
         self._waiting = 0
         self._used = 0
         self._unused = asyncio.Event()
         self._unused.set()
         self.lost = 0
-        """Sessions that broke."""
+        """Sessions that broke in use."""
 
     @property
     def where(self) -> str:
@@ -94,7 +94,8 @@ class Pool:
                     await self._disconnect()
                     made = self._made = self._made or self._make()
                 elif monotonic() < refusal.until:
-                    raise refusal.error
+                    # A new one: what is raised again keeps every place where it was raised.
+                    raise type(refusal.error)(*refusal.error.args)
             try:
                 return await self._session_of(made)
             except oracledb.Error as error:
@@ -128,11 +129,14 @@ class Pool:
             if broken:
                 await self._drop(made.pool, session)
             else:
-                self._unused_sessions.add(session)
+                made.unused.add(session)
                 await _quietly(lambda: made.pool.release(session))
-            await self._leave(made)
         finally:
-            self._not_used()
+            # Also of a caller that was cancelled meanwhile.
+            try:
+                await self._leave(made)
+            finally:
+                self._not_used()
 
     async def close(self) -> None:
         """Close every session, when the transactions under way are over; each of their calls has its timeout."""
@@ -165,7 +169,7 @@ class Pool:
         made.users += 1
         opened = made.pool.opened
         try:
-            session = await self._healthy_session_of(made.pool)
+            session = await self._healthy_session_of(made)
         except BaseException as error:
             self._note_refusal(made, error)
             await self._leave(made)
@@ -176,21 +180,21 @@ class Pool:
             self._refusal = None
         return session
 
-    async def _healthy_session_of(self, pool: Any) -> Any:
-        await _quietly(self._unused_sessions.close_lost)
+    async def _healthy_session_of(self, made: _Made) -> Any:
+        await _quietly(made.unused.close_lost)
         # As many as there may be, and one that is new.
         for _ in range(self._settings.max + 1):
             self._waiting += 1
             try:
-                session = await pool.acquire()
+                session = await made.pool.acquire()
             finally:
                 self._waiting -= 1
-            self._unused_sessions.remove(session)
+            made.unused.remove(session)
             # One that was cut while nobody used it may be handed out all the same: the driver crashes (SIGSEGV) when it is told a timeout.
             if session.is_healthy():
                 session.call_timeout = int(self._settings.call_timeout * 1000)
                 return session
-            await self._drop(pool, session)
+            await self._drop(made.pool, session)
         raise RecordsUnavailable(f"The record store {self.where} closes every session at once.")
 
     async def _drop(self, pool: Any, session: Any) -> None:
