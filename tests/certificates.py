@@ -12,6 +12,19 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.x509.oid import NameOID
 
 
+_SIGNS = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Identity(NamedTuple):
     """A certificate and its key."""
 
@@ -25,7 +38,7 @@ class Identity(NamedTuple):
 
 
 class Authority:
-    """Signs certificates that are good for a day."""
+    """Signs certificates that are good for a day, as Python 3.13 wants them: with the identifiers of both keys, and what an authority's is for."""
 
     def __init__(self, name: str) -> None:
         self._name = _name(name)
@@ -48,7 +61,11 @@ class Authority:
             .not_valid_before(now - timedelta(days=7))
             .not_valid_after(now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
+        if is_authority:
+            builder = builder.add_extension(_SIGNS, critical=True)
         if hosts:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)

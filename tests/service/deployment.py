@@ -271,10 +271,15 @@ class OracleDeployment(Deployment):
         async def read() -> dict[bytes, TokenRecord]:
             store = connect_store(self.database.url, 30)
             try:
-                found = {name: await store.read_record(name) for name in names}
+                found: dict[bytes, TokenRecord] = {}
+                last = None
+                while page := await store.search_records(client_id, 0, last, 1000):
+                    found |= {record.name: record for record in page}
+                    last = page[-1]
             finally:
                 await store.close()
-            return {name: record for name, record in found.items() if record is not None}
+            assert found.keys() == set(names)
+            return found
 
         return asyncio.run(read())
 

@@ -237,7 +237,7 @@ def test_a_flapping_database_costs_the_writer_neither_memory_nor_descriptors(ser
 
 @NEEDS_FAULTS
 @pytest.mark.long
-@pytest.mark.timeout(LONG_FLAPPING_SECONDS + 220)
+@pytest.mark.timeout(LONG_FLAPPING_SECONDS + 600)
 def test_a_database_flapping_for_half_an_hour_costs_the_writer_neither_memory_nor_descriptors(
     service: OracleDeployment, faults: OracleFaults
 ) -> None:
