@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-
 _SIGNS = x509.KeyUsage(
     key_cert_sign=True,
     crl_sign=True,
@@ -38,7 +37,7 @@ class Identity(NamedTuple):
 
 
 class Authority:
-    """Signs certificates that are good for a day, as Python 3.13 wants them: with the identifiers of both keys, and what an authority's is for."""
+    """Signs certificates that are good for a day. Python 3.13 wants the keys' identifiers in them, and an authority's to say what it is for."""
 
     def __init__(self, name: str) -> None:
         self._name = _name(name)
