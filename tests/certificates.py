@@ -37,7 +37,7 @@ class Identity(NamedTuple):
 
 
 class Authority:
-    """Signs certificates that are good for a day. Python 3.13 wants the keys' identifiers in them, and an authority's to say what it is for."""
+    """Signs certificates that are good for a day. Python 3.13 wants the keys' identifiers in them, and what an authority's is for."""
 
     def __init__(self, name: str) -> None:
         self._name = _name(name)
