@@ -9,14 +9,17 @@ import psutil
 import pytest
 import redis
 
-from authsvc.live.keys import POISON
+from authsvc.live.keys import POISON, STREAMS
+from authsvc.records.rows import record_values
 from contract.record_stores import NEEDS_FAULTS, NEEDS_ORACLE, OracleDatabase, OracleFaults
 from servers import run_json, running, wait_until
 from service.deployment import OracleDeployment
-from service.test_writer import metrics, not_ready_because
+from service.test_writer import add_all, lives, metrics, not_ready_because, refused_by_the_store
 
 pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
 MERGE = "MERGE INTO tokens"
+CLIENT_ID = 3
+"""Its place in a row."""
 FLAPPING_SECONDS, LONG_FLAPPING_SECONDS = 180, 1800
 
 
@@ -51,6 +54,26 @@ def test_two_writers_share_the_tokens_of_a_load(service: OracleDeployment) -> No
             wait_until(lambda: metrics(writer)["record_writer_rows_total"] > rows + 20, "both have written")  # noqa: B023 # asked at once
         load.go_on()
     service.assert_kept(load.ledger)
+
+
+def test_events_in_any_order_and_more_than_once_and_bad_rows_are_settled_amid_a_load(service: OracleDeployment) -> None:
+    """By two writers, who race on the same tokens."""
+    history, bad = lives(600, seed=70), [refused_by_the_store((1 << 150) + number) for number in range(3)]
+    second = service.process("write")
+    with running(second.start()), redis.Redis(port=service.redis.port) as client:
+        second.wait_ready()
+        with service.load() as load:
+            load.go_on(2)
+            add_all(service.redis, history)
+            for place, payload in bad:
+                client.xadd(STREAMS[place], {"e": payload})
+            load.go_on()
+        service.assert_kept(load.ledger)
+        assert sum(client.xlen(stream) for stream in POISON) == len(bad)
+        client.delete(*POISON)
+    clients = {row[CLIENT_ID] for row in history.rows.values()}
+    found = {name: record_values(record) for client_id in clients for name, record in service.record_state(client_id).items()}
+    assert found == history.rows
 
 
 @NEEDS_FAULTS
