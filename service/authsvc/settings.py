@@ -106,11 +106,7 @@ class Settings(BaseSettings):
         5.0, gt=0, le=60, description="Longest wait for a session of the pool, and for the database to accept a connection."
     )
     oracle_ping_interval_seconds: int = Field(
-        -1,
-        ge=-1,
-        le=3600,
-        description="A session that was idle this long is tried by the driver before it is used; -1: never. In thin mode a process crashes "
-        "that tries one which was cut (seen with oracledb 26.1); without, a statement fails and is tried again.",
+        -1, ge=-1, le=3600, description="In thick mode a session that was idle this long is tried before it is used; -1: none is."
     )
     oracle_statement_cache_size: int = Field(40, ge=0, le=1000, description="Statements that a session keeps parsed.")
     oracle_session_limit: int | None = Field(
@@ -221,6 +217,8 @@ class Settings(BaseSettings):
             raise ValueError("AUTH_RECORDS_PASSWORD and AUTH_RECORDS_PASSWORD_FILE are both set: set one")
         if self.redis_mode == "cluster" and int(urlsplit(self.redis_url).path.strip("/") or 0):
             raise ValueError("AUTH_REDIS_URL names a database, and a Redis Cluster has only database 0")
+        if self.oracle_ping_interval_seconds >= 0 and not self.oracle_thick_mode:
+            raise ValueError("AUTH_ORACLE_PING_INTERVAL_SECONDS needs AUTH_ORACLE_THICK_MODE: thin mode's pings crash (oracledb 26.1)")
         if self.oracle_pool_min > self.oracle_pool_max:
             raise ValueError("AUTH_ORACLE_POOL_MIN is above AUTH_ORACLE_POOL_MAX")
         if self.port == self.management_port:

@@ -149,6 +149,11 @@ def test_a_cluster_has_only_one_database() -> None:
     assert "only database 0" in refusal({"AUTH_REDIS_MODE": "cluster", "AUTH_REDIS_URL": "redis://redis/1"})
 
 
+def test_nobody_pings_in_thin_mode() -> None:
+    assert "needs AUTH_ORACLE_THICK_MODE" in refusal({"AUTH_ORACLE_PING_INTERVAL_SECONDS": "0"})
+    assert read_settings({"AUTH_ORACLE_PING_INTERVAL_SECONDS": "-1"}).oracle_ping_interval_seconds == -1
+
+
 def test_a_password_of_the_record_store_comes_from_one_place() -> None:
     file = {"AUTH_RECORDS_PASSWORD_FILE": str(CA_FILE)}
     assert read_settings(file).records_password_file == CA_FILE
@@ -163,7 +168,8 @@ def test_every_setting_alone_differs_from_its_default() -> None:
     """So that the test above cannot pass on defaults."""
     defaults = read_settings({})
     for name, (text, value) in READ_AS.items():
-        assert plain(getattr(read_settings({name: text}), name.removeprefix("AUTH_").lower())) == value
+        needed = {"AUTH_ORACLE_THICK_MODE": "true"} if name == "AUTH_ORACLE_PING_INTERVAL_SECONDS" else {}
+        assert plain(getattr(read_settings({**needed, name: text}), name.removeprefix("AUTH_").lower())) == value
         assert plain(getattr(defaults, name.removeprefix("AUTH_").lower())) != value
 
 
