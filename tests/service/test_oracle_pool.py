@@ -404,3 +404,28 @@ def test_a_password_that_is_refused_is_not_shown_again_at_once(database: OracleD
                 assert await session.rows(ONE) == [(1,)]
 
     asyncio.run(story())
+
+
+@NEEDS_FAULTS
+def test_while_a_password_is_refused_the_open_sessions_are_shared(
+    database: OracleDatabase, faults: OracleFaults, proxy: SpoilingProxy
+) -> None:
+    async def story() -> None:
+        async with opened(database, through(database, proxy.port), min=1, max=2) as pool:
+            session = await pool.acquire()
+            proxy.spoils = True
+            before = faults.ask("stats")["logons_failed"]
+            with pytest.raises(OperatorError, match="ORA-01017"):
+                await pool.acquire()
+            await until(lambda: faults.ask("stats")["logons_failed"] == before + 2, "the driver has shown it twice")
+            waiting = [asyncio.create_task(pool.acquire()) for _ in range(3)]
+            await until(lambda: pool.connections().waiting == len(waiting), "they wait")
+            for _ in waiting:
+                await pool.release(session, broken=False)
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                session = done.pop().result()
+                waiting = [task for task in waiting if not task.done()]
+            await pool.release(session, broken=False)
+            assert faults.ask("stats")["logons_failed"] == before + 2
+
+    asyncio.run(story())

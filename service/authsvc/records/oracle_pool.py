@@ -44,6 +44,7 @@ class _Refusal:
 
 REFUSED_SECONDS = (60.0, 600.0)
 """Waits after the first and every further refusal of a password, which the driver shows twice: databases lock an account after some."""
+UNUSED_POLL_SECONDS = 0.02
 
 
 class Pool:
@@ -56,6 +57,8 @@ class Pool:
         self._homes: dict[Any, _Made] = {}
         """Where each session that is used came from."""
         self._refusal: _Refusal | None = None
+        self._turn = asyncio.Lock()
+        """Of those who may have a session only if it is open."""
         self._waiting = 0
         self._used = 0
         self._unused = asyncio.Event()
@@ -88,14 +91,12 @@ class Pool:
         with driver_errors(self.where):
             made = self._made = self._made or self._make()
             refusal = self._refusal
-            if refusal is not None and made.password == refusal.password and made.pool.opened == made.pool.busy:
-                # A session can only be had by showing a password, and this one was refused.
+            if refusal is not None and made.password == refusal.password:
                 if self._read_password() != refusal.password:
                     await self._disconnect()
                     made = self._made = self._made or self._make()
                 elif monotonic() < refusal.until:
-                    # A new one: what is raised again keeps every place where it was raised.
-                    raise type(refusal.error)(*refusal.error.args)
+                    return await self._session_without_password(made, refusal)
             try:
                 return await self._session_of(made)
             except oracledb.Error as error:
@@ -105,6 +106,21 @@ class Pool:
                 await self._disconnect()
             made = self._made = self._made or self._make()
             return await self._session_of(made)
+
+    async def _session_without_password(self, made: _Made, refusal: _Refusal) -> Any:
+        """One of those that are open, as long as the password is not to be shown; who is first waits first."""
+        deadline = monotonic() + self._settings.wait_timeout
+        self._waiting += 1
+        try:
+            async with self._turn:
+                while made.pool.opened == made.pool.busy and made.pool.busy and monotonic() < deadline:
+                    await asyncio.sleep(UNUSED_POLL_SECONDS)
+                if made.pool.opened > made.pool.busy:
+                    return await self._session_of(made)
+        finally:
+            self._waiting -= 1
+        # A new one: what is raised again keeps every place where it was raised.
+        raise type(refusal.error)(*refusal.error.args)
 
     def _note_refusal(self, made: _Made, error: BaseException) -> None:
         if isinstance(error, oracledb.Error) and code_of(error) == "ORA-01017":
