@@ -286,8 +286,12 @@ class ServiceProcess:
             )
         return self
 
-    def ready(self) -> bool:
+    def assert_runs(self) -> None:
+        """It has not ended."""
         assert self.process.poll() is None, f"ended: {self.log_file.read_text()[-2000:]}"
+
+    def ready(self) -> bool:
+        self.assert_runs()
         try:
             with urllib.request.urlopen(f"{self.management_url}/ready", timeout=2) as answer:
                 return bool(answer.status == 200)

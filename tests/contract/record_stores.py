@@ -145,9 +145,10 @@ class OracleDatabase:
             yield
             connection.rollback()
 
-    def plain_sql(self, statement: str) -> list[tuple[object, ...]]:
-        """Run and commit a statement past the service; its rows if it has any."""
+    def plain_sql(self, statement: str, call_timeout_seconds: int = 0) -> list[tuple[object, ...]]:
+        """Run and commit a statement past the service; its rows if it has any. A timeout of 0 is none."""
         with oracledb.connect(user=self.user, password=self.password, dsn=self.dsn) as connection, connection.cursor() as cursor:
+            connection.call_timeout = call_timeout_seconds * 1000
             cursor.execute(statement)
             if cursor.description:
                 # Nothing to commit: a fault that strikes the next commit waits for somebody else's.

@@ -17,6 +17,7 @@ from typing import Any
 import redis
 
 from authsvc.commands.export import export_text
+from authsvc.commands.records import pages
 from authsvc.live.forms import decode_token
 from authsvc.live.keys import STREAMS
 from authsvc.model import TokenRecord, TokenValue
@@ -252,7 +253,7 @@ class OracleDeployment(Deployment):
         known = len(self.complaints())
 
         def waited() -> bool:
-            assert self.writer.process.poll() is None, "the writer has ended"
+            self.writer.assert_runs()
             return sum(saying in why for why in self.complaints()[known:]) >= count
 
         # One that waited just before this is tried again after its pause, and complains again only then.
@@ -271,11 +272,7 @@ class OracleDeployment(Deployment):
         async def read() -> dict[bytes, TokenRecord]:
             store = connect_store(self.database.url, 30)
             try:
-                found: dict[bytes, TokenRecord] = {}
-                last = None
-                while page := await store.search_records(client_id, 0, last, 1000):
-                    found |= {record.name: record for record in page}
-                    last = page[-1]
+                found = {record.name: record async for page in pages(store, client_id, 0) for record in page}
             finally:
                 await store.close()
             assert found.keys() == set(names)

@@ -83,13 +83,7 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
 def damage_of(database: OracleDatabase) -> str:
     """What is wrong with rows that nobody uses now: the stand-in's engine does not outlive every kill with its rows whole and free."""
     try:
-        with (
-            oracledb.connect(user=database.user, password=database.password, dsn=database.dsn) as connection,
-            connection.cursor() as cursor,
-        ):
-            connection.call_timeout = 20_000
-            cursor.execute("SELECT jti FROM tokens FOR UPDATE NOWAIT").fetchall()
-            connection.rollback()
+        database.plain_sql("SELECT jti FROM tokens FOR UPDATE NOWAIT", call_timeout_seconds=20)
     except oracledb.Error as error:
         return str(error).splitlines()[0]
     return ""

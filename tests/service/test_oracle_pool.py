@@ -192,9 +192,9 @@ def test_of_sessions_that_are_cut_while_nobody_uses_them_nothing_is_kept(tmp_pat
                     await pool.release(session, broken=False)
                 sessions.clear()
                 assert pool._made is not None
-                unused = pool._made.unused
+                twins = pool._made.unused._twins.values()
                 faults.ask("fault/drop")
-                await until(lambda: not unused.healthy(), "the pool sees that they are cut")  # noqa: B023 # asked at once
+                await until(lambda: not any(twin.is_healthy() for twin in twins), "the pool sees that they are cut")  # noqa: B023 # asked at once
                 gc.collect()
                 objects.append(len(gc.get_objects()))
 

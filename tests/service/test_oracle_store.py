@@ -14,6 +14,7 @@ import pytest
 
 from authsvc.errors import RecordsUnavailable
 from authsvc.live.backlog import Backlog
+from authsvc.live.connect import RedisClient
 from authsvc.live.forms import decode_event
 from authsvc.live.keys import POISON, STREAMS
 from authsvc.model import TokenRecord
@@ -129,14 +130,7 @@ def test_each_worker_of_a_writer_takes_one_session(database: OracleDatabase, fau
             await backlog.make_groups()
             await asyncio.to_thread(add_all, redis_server, issued(3000, seed=62))
             writer = Writer(backlog, store, Batching(100, 0.05, 60), workers, lambda seconds: None)
-            draining = asyncio.create_task(writer.run())
-
-            async def waiting() -> int:
-                return sum([await client.xlen(stream) for stream in STREAMS])
-
-            await until(waiting, 0, "entries left in the streams")
-            writer.stop()
-            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+            await _drain(writer, client)
         await store.close()
 
     asyncio.run(drain())
@@ -192,6 +186,18 @@ def test_sessions_cut_while_nobody_uses_them_are_replaced_and_forgotten(database
     assert objects[-1] - objects[4] < 30, "nothing is kept of each"
 
 
+async def _drain(writer: Writer, client: RedisClient) -> None:
+    """Let it run until the streams are empty."""
+    draining = asyncio.create_task(writer.run())
+
+    async def waiting() -> int:
+        return sum([await client.xlen(stream) for stream in STREAMS])
+
+    await until(waiting, 0, "entries left in the streams")
+    writer.stop()
+    await asyncio.wait_for(draining, DEADLINE_SECONDS)
+
+
 class WatchedStore(OracleStore):
     """A real store that notes the size of every batch it is handed."""
 
@@ -218,14 +224,7 @@ def test_one_bad_row_among_two_thousand_is_set_aside_and_the_others_are_stored(d
             await store.open()
             # Shards are not equally full, and the batch is to hold them all.
             writer = Writer(backlog, store, Batching(4000, 0.5, 60), 1, lambda seconds: None)
-            draining = asyncio.create_task(writer.run())
-
-            async def waiting() -> int:
-                return sum([await client.xlen(stream) for stream in STREAMS])
-
-            await until(waiting, 0, "entries left in the streams")
-            writer.stop()
-            await asyncio.wait_for(draining, DEADLINE_SECONDS)
+            await _drain(writer, client)
             [(_, aside)] = await client.xrange(POISON[place])
             assert (aside[b"entry"], writer.counts.poison) == (bad, 1)
             assert b"refuses the row" in aside[b"reason"]

@@ -58,10 +58,6 @@ class UnusedSessions:
         if isinstance(session, oracledb.AsyncConnection):
             self._twins.pop(session._impl, None)
 
-    def healthy(self) -> int:
-        """How many of them nobody has cut."""
-        return sum(twin.is_healthy() for twin in self._twins.values())
-
     async def close_lost(self) -> None:
         """Close those that were cut."""
         for implementation, twin in list(self._twins.items()):
