@@ -20,6 +20,8 @@ from traffic.observer import Sight
 COMPONENTS = ("auth", "nginx", "redis", "writer")
 MOST_BYTES = 900_000
 """Of a ConfigMap's content; the API server takes 1 MiB."""
+TIMEOUT_SECONDS = (5, 20)
+"""For a connection to the API, and for its answer."""
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -105,14 +107,26 @@ class Account(NamedTuple):
 def connect() -> Account:
     """Use the pod's own account."""
     configuration = client.Configuration()
-    configuration.retries = False
     config.load_incluster_config(client_configuration=configuration)
+    return Account(reach(configuration), _NAMESPACE.read_text(encoding="utf-8").strip())
+
+
+def reach(configuration: client.Configuration) -> client.ApiClient:
+    """An API that is asked once, and for a bounded time: a run does not hang at its end because the API does."""
+    configuration.retries = False
     api = client.ApiClient(configuration)
     # The CAs of many clusters lack extensions that Python asks for from 3.13 on; the chain is verified all the same.
     context = create_urllib3_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     api.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
-    return Account(api, _NAMESPACE.read_text(encoding="utf-8").strip())
+    # The client by itself waits for ever.
+    ask: Any = api.rest_client.request
+
+    def bounded(*words: Any, **named: Any) -> Any:
+        return ask(*words, **named | {"_request_timeout": TIMEOUT_SECONDS})
+
+    api.rest_client.request = bounded  # type: ignore[method-assign]
+    return api
 
 
 def _component(pod: dict[str, Any]) -> str:

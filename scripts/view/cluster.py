@@ -10,7 +10,7 @@ from typing import Any
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from authsvc.commands.cluster import TIMEOUT_SECONDS, Cluster, refusals_told
+from authsvc.commands.cluster import Cluster, refusals_told
 from authsvc.errors import OperatorError
 from view.samples import ANSWER_SECONDS, INSTANCE, WRITER, Look, Page, Process, Readiness, read_page
 
@@ -35,9 +35,7 @@ class Release:
         selector = f"app.kubernetes.io/instance={self._name},app.kubernetes.io/component in ({', '.join((INSTANCE, WRITER, *_OTHERS))})"
         api, namespace = self._cluster.api, self._cluster.namespace
         with refusals_told(self._cluster):
-            listed: Any = api.list_namespaced_pod(
-                namespace, label_selector=selector, _preload_content=False, _request_timeout=TIMEOUT_SECONDS
-            )
+            listed: Any = api.list_namespaced_pod(namespace, label_selector=selector, _preload_content=False)
             there = (pod for pod in json.loads(listed.data)["items"] if pod["status"].get("phase") not in FINISHED)
             pods = sorted(there, key=lambda pod: (component_of(pod), name_of(pod)))
             asked = [pod for pod in pods if component_of(pod) in (INSTANCE, WRITER)]

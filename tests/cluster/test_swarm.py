@@ -74,7 +74,11 @@ def wait_phase(auth: Release, name: str, phase: str) -> None:
         lines = (line.split() for line in swarm(auth, "status").stdout.splitlines())
         return next((words[1:2] for words in lines if words[:1] == [name]), [])
 
-    wait_until(lambda: listed() == [phase], f"the run {name} is {phase}", RUN_SECONDS)
+    try:
+        wait_until(lambda: listed() == [phase], f"the run {name} is {phase}", RUN_SECONDS)
+    except AssertionError as error:
+        leader = auth.kubectl("logs", f"job/loadtest-{name}-leader", "--tail=30", "--ignore-errors")
+        raise AssertionError(f"{error}, but {listed()}:\n{swarm(auth, 'status', name).stdout}\n{leader}") from error
 
 
 def test_a_run_is_shown_and_its_results_stay_when_its_pods_are_gone(auth: Release, tmp_path: Path) -> None:
@@ -100,13 +104,15 @@ def test_a_run_is_shown_and_its_results_stay_when_its_pods_are_gone(auth: Releas
 
 
 def test_a_run_goes_on_without_a_worker_and_ends_clearly_without_its_leader(auth: Release, tmp_path: Path) -> None:
-    for name in ("maimed", "headless"):
-        done = swarm(auth, "start", name, "--seconds", "45", "--detach", *SMALL)
+    def begin(name: str) -> None:
+        done = swarm(auth, "start", name, "--seconds", "60", "--detach", *SMALL)
         assert done.returncode == 0, done.stderr
-    for name in ("maimed", "headless"):
         wait_phase(auth, name, "running")
+
+    begin("maimed")
     victim = pods(auth, "maimed", "worker")[0]
     kill(auth, victim)
+    begin("headless")
     kill(auth, *pods(auth, "headless", "leader"))
     wait_phase(auth, "headless", "lost")
     ended = swarm(auth, "status", "headless")

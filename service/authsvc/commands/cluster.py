@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from authsvc.errors import OperatorError
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api, V1Pod
     from kubernetes.client.exceptions import ApiException
+    from kubernetes.client.rest import RESTResponse
 
 TIMEOUT_SECONDS = (5, 20)
-"""For a connection, and for an answer."""
+"""For a connection, and for an answer to any call that names no other bound."""
 COMMAND_SECONDS = 60
 """For a command that is run in a pod."""
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -51,6 +53,7 @@ def at_cluster(namespace: str | None) -> Iterator[Cluster]:
         raise OperatorError("There is no namespace: the context of KUBECONFIG names none, so give --namespace NAME.")
     with client.ApiClient(configuration) as connection:
         connection.rest_client.pool_manager.connection_pool_kw["ssl_context"] = _tls()
+        connection.rest_client.request = _bounded(connection.rest_client.request)
         cluster = Cluster(client.CoreV1Api(connection), namespace or own)
         with refusals_told(cluster):
             yield cluster
@@ -78,6 +81,16 @@ def _tls() -> ssl.SSLContext:
     context = create_urllib3_context()
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     return context
+
+
+def _bounded(request: Callable[..., RESTResponse]) -> Callable[..., RESTResponse]:
+    """The client by itself waits for ever."""
+
+    @wraps(request)
+    def bounded(*words: Any, _request_timeout: float | tuple[float, float] | None = None, **named: Any) -> RESTResponse:
+        return request(*words, _request_timeout=_request_timeout or TIMEOUT_SECONDS, **named)
+
+    return bounded
 
 
 def _configure_in_pod(configuration: object) -> str:
@@ -114,7 +127,7 @@ def run_in_pod(cluster: Cluster, selector: str, command: Sequence[str]) -> str:
     """What a command prints that is run in one of the ready pods with these labels; OperatorError with its own words if it fails."""
     from kubernetes.stream import stream
 
-    pods = cluster.api.list_namespaced_pod(cluster.namespace, label_selector=selector, _request_timeout=TIMEOUT_SECONDS).items
+    pods = cluster.api.list_namespaced_pod(cluster.namespace, label_selector=selector).items
     name = next((pod.metadata.name for pod in pods if pod.metadata and _is_ready(pod)), None)
     if name is None:
         raise OperatorError(f"No pod with the labels {selector} is ready in namespace {cluster.namespace}.")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from authsvc.commands.cluster import CONFLICT, NOT_FOUND, TIMEOUT_SECONDS, Cluster, at_cluster
+from authsvc.commands.cluster import CONFLICT, NOT_FOUND, Cluster, at_cluster
 from authsvc.credentials import new_secret
 from authsvc.errors import OperatorError
 from authsvc.settings import key_problem
@@ -74,18 +74,18 @@ def _make_once(cluster: Cluster, name: str, entries: Sequence[str], labels: Mapp
 
     api, namespace = cluster
     try:
-        held = api.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT_SECONDS)
+        held = api.read_namespaced_secret(name, namespace)
     except ApiException as error:
         if error.status != NOT_FOUND:
             raise
         secret = V1Secret(metadata=V1ObjectMeta(name=name, labels=dict(labels)), type="Opaque", data=_values(entries))
-        api.create_namespaced_secret(namespace, secret, _request_timeout=TIMEOUT_SECONDS)
+        api.create_namespaced_secret(namespace, secret)
         return list(entries)
     missing = [entry for entry in entries if entry not in (held.data or {})]
     if missing:
         assert held.metadata is not None, "the cluster answers whole objects"
         patch = {"metadata": {"resourceVersion": held.metadata.resource_version}, "data": _values(missing)}
-        api.patch_namespaced_secret(name, namespace, patch, _content_type=_MERGE_PATCH, _request_timeout=TIMEOUT_SECONDS)
+        api.patch_namespaced_secret(name, namespace, patch, _content_type=_MERGE_PATCH)
     return missing
 
 
