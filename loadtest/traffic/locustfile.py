@@ -7,6 +7,7 @@ when all of them can ask.
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 
 import gevent
 import locust
+from gevent.util import format_run_info
 from locust import LoadTestShape, events, runners
 
 from outcome.files import files_of
@@ -21,6 +23,7 @@ from outcome.plan import level
 from outcome.run import Component, Generator, Run, RunError, write_kept
 from outcome.thresholds import Thresholds, judge, read_thresholds
 from traffic.cluster import ClusterObserver, Keeper, connect
+from traffic.leader import NoLeader, await_leader
 from traffic.observer import Observer
 from traffic.recording import Recording, Window
 from traffic.settings import Settings, read_settings
@@ -31,7 +34,11 @@ from traffic.users import OF_ENDPOINT, Asking
 
 THRESHOLDS_MISSED, NOT_KEPT = 1, 3
 """Exit codes beside 0 for a good run; Locust's own is 2 where it could not begin."""
+LOST = 4
+"""Of a worker that ends while its run goes on: its Job makes another. Every other end of a worker is a good one."""
 SAVE_SECONDS = 3.0
+OVERTIME_SECONDS = 60
+"""After a plan's end, for Locust to end: then the run ends without it, for nobody else would end it."""
 runners.WORKER_REPORT_INTERVAL = 1.0
 runners.MASTER_HEARTBEAT_TIMEOUT = 20
 
@@ -54,6 +61,13 @@ def _prepared(settings: Settings) -> Prepared:
 
 
 SETTINGS = _settings()
+if "--worker" in sys.argv:
+    try:
+        await_leader(sys.argv[1:], SETTINGS.wait_seconds)
+    except NoLeader as error:
+        # Nothing is lost by that, so its Job need not make another.
+        print(error, file=sys.stderr)
+        sys.exit(0)
 PREPARED = _prepared(SETTINGS)
 Asking.host = SETTINGS.url
 AskingUser = OF_ENDPOINT[SETTINGS.endpoint]
@@ -76,11 +90,16 @@ class Worker:
 
     def __init__(self, environment: Any) -> None:
         self.window = Window()
+        self._is_quitting = False
         environment.events.request.add_listener(self.on_request)
+        environment.events.quitting.add_listener(self.on_quitting)
         environment.events.test_start.add_listener(self.on_start)
         environment.events.test_stopping.add_listener(self.on_stopping)
         environment.events.test_stop.add_listener(self.on_stop)
         environment.events.report_to_master.add_listener(self.on_report)
+        self._environment = environment
+        if isinstance(environment.runner, runners.WorkerRunner):
+            environment.process_exit_code = LOST
 
     def on_start(self, **_: Any) -> None:
         """The load begins."""
@@ -99,8 +118,14 @@ class Worker:
         self.window.stop_clock()
 
     def on_stop(self, **_: Any) -> None:
-        """All users have stopped, and told what was never answered."""
+        """All users have stopped, and told what was never answered: the leader said so, or has gone."""
         self.window.end()
+        if self._environment.process_exit_code == LOST and not self._is_quitting:
+            self._environment.process_exit_code = 0
+
+    def on_quitting(self, **_: Any) -> None:
+        """The process ends. If its users have not stopped by now, it was told to by somebody else than the leader."""
+        self._is_quitting = True
 
     def on_request(self, name: str, response_time: float, exception: BaseException | None, **_: Any) -> None:
         """An answer, or none."""
@@ -139,6 +164,7 @@ class Leader:
         self._recording = Recording(run)
         for each in (self._count, self._look, self._save):
             gevent.spawn(each, self._recording)
+        gevent.spawn_later(SETTINGS.seconds + OVERTIME_SECONDS, self._end_without_locust)
 
     def on_report(self, client_id: str, data: dict[str, Any], **_: Any) -> None:
         """What a worker saw."""
@@ -168,6 +194,13 @@ class Leader:
         except (RunError, OSError) as error:
             print(f"The result was not kept: {error}", file=sys.stderr)
             self._environment.process_exit_code = NOT_KEPT
+
+    def _end_without_locust(self) -> None:
+        """What its greenlets wait for is told, then the result kept."""
+        print(f"Locust has not ended {OVERTIME_SECONDS} s after the plan did. It waits for this:", file=sys.stderr)
+        print(*format_run_info(), sep="\n", file=sys.stderr, flush=True)
+        self.on_quitting()
+        os._exit(self._environment.process_exit_code)
 
     def _finished(self, recording: Recording) -> Run:
         if recording.run.end == "running":

@@ -26,6 +26,8 @@ class Settings(Plan, BaseSettings):
     clients_file: Path
     result: Path = Path("run.json")
     workers: Annotated[int, Field(ge=1, le=1000)] = 1
+    wait_seconds: Annotated[float, Field(gt=0)] = 180.0
+    """How long the leader waits for workers, and a worker for the leader."""
     environment: dict[str, str | int | float] = {}
     thresholds: Path | None = None
     stack: Path | None = None

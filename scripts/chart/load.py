@@ -42,7 +42,9 @@ class LoadValues(Values):
     target: Target = Target()
     plan: PlanValues = PlanValues()
     workers: Annotated[int, Field(ge=1, le=100, description="Pods that make load, each with one process.")] = 2
-    wait_seconds: Annotated[int, Field(ge=1, le=3600, description="How long the leader waits for them; then the run fails.")] = 180
+    wait_seconds: Annotated[
+        int, Field(ge=1, le=3600, description="How long the leader waits for them, and they for it; then the run fails.")
+    ] = 180
     thresholds: Annotated[str, Field(description="Gates as TOML (loadtest/profiles); the run's Job fails where one is missed.")] = ""
     environment: Annotated[
         dict[str, str | int | float] | None,

@@ -93,8 +93,8 @@ def test_a_run_is_shown_and_its_results_stay_when_its_pods_are_gone(auth: Releas
     run = read_run(tmp_path / "run.json")
     assert (run.end, run.wrong_count, run.generator.most) == ("complete", 0, 2)
     assert run.environment["instances"] == 2
-    # Of 60 a second what is on its way at either end is not counted.
-    assert run.requests == pytest.approx(60 * run.seconds, rel=0.05, abs=10)
+    # None is counted twice, and none of either worker is left out: one alone would make half of it.
+    assert 0.7 * 60 * run.seconds - 10 < run.requests < 60 * run.seconds + 10
     assert {"validate", "validate refused", "validate used", "validate revoked"} <= set(run.endpoints)
     again = swarm(auth, "start", "whole", *SMALL)
     assert (again.returncode, again.stdout) == (1, "")

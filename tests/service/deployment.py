@@ -221,6 +221,8 @@ class OracleDeployment(Deployment):
             "records_password_file": str(self.password_file),
             "writer_batch_seconds": 0.2,
             "writer_call_timeout_seconds": 3,
+            # Redis is no part of what goes wrong here.
+            "redis_timeout_ms": 5000,
             "mirror_interval_seconds": 0.5,
         }
         super().__init__(folder, **{**over_oracle, **settings})
@@ -285,7 +287,7 @@ class OracleDeployment(Deployment):
         self.writer.wait_ready()
         ask_about_everything(ledger, self.doors)
         wait_until(lambda: self.waiting_entries() == 0, "the backlog is drained")
-        assert not ledger.lost, ledger.lost
+        assert not ledger.lost, ledger.lost_because.most_common(5)
         found = discrepancies(ledger, live_state(self.redis.port, ledger.client_id), self.record_state(ledger.client_id))
         assert not found, f"{len(found)} of {len(ledger.tokens)}: {found[:5]}"
 

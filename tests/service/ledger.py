@@ -79,6 +79,7 @@ class Ledger:
         """By endpoint and door."""
         self.lost: Counter[str] = Counter()
         """By endpoint."""
+        self.lost_because: Counter[tuple[str, str]] = Counter()
         self._keys = TokenKeys(key.encode())
         self._newest: deque[Token] = deque(maxlen=RECENT)
         self._lock = threading.Lock()
@@ -133,6 +134,7 @@ class Ledger:
         with self._lock:
             if answer is None or answer.status == 503:
                 self.lost[what] += 1
+                self.lost_because[what, "no answer" if answer is None else str(answer.json)] += 1
                 return None
             self.answered[what, door] += 1
             if answer.status in good:

@@ -388,7 +388,7 @@ def test_a_writer_killed_at_random_moments_is_noticed_by_nobody(fire: Fire) -> N
             load.go_on(3)
             time.sleep(chance.uniform(0, 0.4))
             fire.kill("writer")
-    assert not load.ledger.lost
+    assert not load.ledger.lost, load.ledger.lost_because.most_common(5)
     fire.assert_kept(load.ledger)
 
 

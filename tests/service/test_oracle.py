@@ -147,7 +147,7 @@ def test_tokens_live_on_while_no_session_can_be_had(
             status = run_json(service.environ, "writer", "status")
             assert status["backlog_entries"] > waiting
             wait_until(lambda: sentence in str(run_json(service.environ, "writer", "status")["errors"]), "the command tells why")
-            assert not load.ledger.lost
+            assert not load.ledger.lost, load.ledger.lost_because.most_common(5)
         service.writer.wait_ready()
         load.go_on()
     service.assert_kept(load.ledger)
@@ -241,7 +241,7 @@ def test_what_an_operator_must_mend_is_said_and_waited_for(
             waiting = service.waiting_entries()
             load.go_on()
             wait_until(lambda: service.waiting_entries() > waiting, "the backlog grows")
-            assert not load.ledger.lost
+            assert not load.ledger.lost, load.ledger.lost_because.most_common(5)
         service.writer.wait_ready()
         load.go_on()
     service.assert_kept(load.ledger)

@@ -62,7 +62,7 @@ def test_a_database_that_dies_at_a_commit_ends_with_one_right_row_for_every_toke
             wait_until(server.is_dead, "the database has died")
             wait_until(lambda: len(service.complaints()) > known, "a batch waits")  # noqa: B023 # asked at once
             load.go_on()
-            assert not load.ledger.lost
+            assert not load.ledger.lost, load.ledger.lost_because.most_common(5)
             with standing_still(service.writer):
                 server.start()
                 if damage := damage_of(service.database):

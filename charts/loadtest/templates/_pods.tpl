@@ -64,6 +64,7 @@ containers:
       - {name: LOAD_URL, value: {{ required "target.url is missing: name the service as pods reach it, for example http://auth-auth-service." $root.Values.target.url | quote }}}
       - {name: LOAD_CLIENTS_FILE, value: /clients/clients.json}
       - {name: LOAD_WORKERS, value: {{ int64 $root.Values.workers | quote }}}
+      - {name: LOAD_WAIT_SECONDS, value: {{ int64 $root.Values.waitSeconds | quote }}}
       {{- if eq .component "leader" }}
       - {name: LOAD_RESULT, value: /tmp/run.json}
       - {name: LOAD_RELEASE, value: {{ $root.Values.target.release | quote }}}
