@@ -134,7 +134,7 @@ class Ledger:
         with self._lock:
             if answer is None or answer.status == 503:
                 self.lost[what] += 1
-                self.lost_because[what, "no answer" if answer is None else str(answer.json)] += 1
+                self.lost_because[what, "no answer" if answer is None else answer.json["error_description"]] += 1
                 return None
             self.answered[what, door] += 1
             if answer.status in good:
