@@ -34,6 +34,7 @@ ORACLE_VARIABLES = ("TEST_ORACLE_DSN", "TEST_ORACLE_USER", "TEST_ORACLE_PASSWORD
 EXPIRES_MS = 0
 """No token of a service has expired so long ago: the bench deletes what did."""
 PURGE_ROWS = 5000
+REQUEST_ID = "4be7f80c1d22-1a2b3c"
 
 
 @dataclass
@@ -93,10 +94,15 @@ async def _oracle() -> AsyncIterator[Subject]:
 def _batch() -> list[TokenRecord]:
     """Tokens that nobody has seen yet, a few of them used or revoked, in the order in which a store sends them."""
     now_ms = int(time.time() * 1000)
-    ends: tuple[dict[str, int], ...] = ({"revoked_ms": now_ms}, {"used_ms": now_ms}, *({},) * 8)
+    ends: tuple[dict[str, Any], ...] = (
+        {"revoked_ms": now_ms, "revoked_request_id": REQUEST_ID, "revoked_by": "reporting-svc"},
+        {"used_ms": now_ms, "used_request_id": REQUEST_ID},
+        *({},) * 8,
+    )
     records = [
         TokenRecord(
-            secrets.token_bytes(20), "a", 12, "reporting-svc", 123456, "read:all write:all", now_ms, EXPIRES_MS, **ends[number % 10]
+            *(secrets.token_bytes(20), "a", 12, "reporting-svc", 123456, "read:all write:all", now_ms, EXPIRES_MS),
+            **{"issued_request_id": REQUEST_ID} | ends[number % 10],
         )
         for number in range(BATCH_ROWS)
     ]

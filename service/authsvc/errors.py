@@ -147,3 +147,8 @@ class RecordsUnavailable(OperatorError):
 
 class RecordRefused(OperatorError):
     """The record store refuses this row by itself, whatever is tried: the entry is poison."""
+
+
+def reason_of(error: object) -> str:
+    """What an error of a library says, to stand within a sentence; its kind where it says nothing."""
+    return str(error).rstrip(".") or type(error).__name__

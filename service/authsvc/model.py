@@ -144,12 +144,17 @@ class Tombstone(NamedTuple):
 
 
 class TokenEvent(NamedTuple):
-    """One entry of a stream: what happened to the token `name`, when, and the whole token value."""
+    """One entry of a stream: what happened to the token `name`, when, and the whole token value.
+
+    `request_id` and `by` say which request it was and who did it, where that is known.
+    """
 
     event: str
     name: bytes
     at_ms: int
     value: TokenValue
+    request_id: str | None = None
+    by: str | None = None
 
 
 class StreamMark(NamedTuple):
@@ -188,7 +193,11 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """One row of the record store: everything that is known of one token. Times are Unix milliseconds, UTC."""
+    """One row of the record store: everything that is known of one token. Times are Unix milliseconds, UTC.
+
+    Each event has the id of its request, where that is known. A token is issued to its client and used by who holds it;
+    `revoked_by` is its client, the operator of a command, or None for who held it.
+    """
 
     name: bytes
     kind: str
@@ -201,3 +210,7 @@ class TokenRecord:
     used_ms: int | None = None
     revoked_ms: int | None = None
     voided_ms: int | None = None
+    issued_request_id: str | None = None
+    used_request_id: str | None = None
+    revoked_request_id: str | None = None
+    revoked_by: str | None = None

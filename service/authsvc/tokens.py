@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from authsvc import credentials
-from authsvc.credentials import TokenKeys
+from authsvc.credentials import TokenKeys, harmless
 from authsvc.errors import (
     InsufficientScope,
     InvalidClient,
@@ -74,7 +74,7 @@ class Tokens:
         self._clock = clock
         self._counts = counts
 
-    async def issue(self, presented: Credentials, kind: Kind, scopes: tuple[str, ...]) -> Issued:
+    async def issue(self, presented: Credentials, kind: Kind, scopes: tuple[str, ...], request_id: bytes = b"") -> Issued:
         """Store a token for the client and return it; `scopes` empty asks for all that the client has."""
         for _ in range(ATTEMPTS):
             judged = self._directory.stamp()
@@ -87,20 +87,20 @@ class Tokens:
                     raise
                 await self._directory.reach(call.version)
                 continue
-            issued = await self._store(presented, kind, scopes, client, scope, judged)
+            issued = await self._store(presented, kind, scopes, client, scope, judged, request_id)
             if issued is not None:
                 return issued
         raise _overtaken()
 
     async def _store(
-        self, presented: Credentials, kind: Kind, scopes: tuple[str, ...], client: KnownClient, scope: str, judged: bytes
+        self, presented: Credentials, kind: Kind, scopes: tuple[str, ...], client: KnownClient, scope: str, judged: bytes, request_id: bytes
     ) -> Issued | None:
         """Store a token; None if the client changed meanwhile, so that another has to be made."""
         token, name = self._keys.new(kind)
         now = self._clock()
         ttl_seconds = client.ttls[kind]
         value = TokenValue(kind, self._directory.incarnation(), client.id, client.epoch, scope, int(now), ttl_seconds)
-        call = self._live.store(name, value, int(now * 1000))
+        call = self._live.store(name, value, int(now * 1000), harmless(request_id))
         try:
             replies = await call
         except Unavailable:
@@ -135,7 +135,7 @@ class Tokens:
         client, scope = self._may_issue(presented, scopes)
         return (client.epoch, scope, self._directory.incarnation()) == (value.epoch, value.scope, value.incarnation)
 
-    async def validate(self, token: bytes, scopes: tuple[str, ...]) -> Active:
+    async def validate(self, token: bytes, scopes: tuple[str, ...], request_id: bytes = b"") -> Active:
         """A live token with all of `scopes`; a one-time token is consumed by this, and by nothing else."""
         name = self._keys.name(token)
         if name is None:
@@ -155,7 +155,7 @@ class Tokens:
                 raise InsufficientScope("The token does not carry every scope that was asked for.", client_id=value.client_id)
             if value.kind == ACCESS:
                 return tuple.__new__(Active, (name, value))
-            call = self._live.end(name, Event.USED, self._directory.stamp())
+            call = self._live.end(name, Event.USED, self._directory.stamp(), request_id=harmless(request_id))
             outcome = await call
             if outcome == DONE:
                 self._counts.consumed += 1
@@ -180,7 +180,7 @@ class Tokens:
         value = decode(reply)
         return Active(name, value) if isinstance(value, TokenValue) and self._lives(value) else None
 
-    async def revoke(self, presented: Credentials, token: bytes) -> None:
+    async def revoke(self, presented: Credentials, token: bytes, request_id: bytes = b"") -> None:
         """End a token of this client; unknown, expired and ended ones are no error (RFC 7009, 2.2)."""
         name = self._keys.name(token)
         for _ in range(ATTEMPTS):
@@ -189,7 +189,10 @@ class Tokens:
                 client = self._authenticate(presented)
             except InvalidClient as refusal:
                 client, because = None, refusal.because
-            call = self._live.ask_version() if name is None or client is None else self._live.end(name, Event.REVOKED, judged, client.id)
+            if name is None or client is None:
+                call = self._live.ask_version()
+            else:
+                call = self._live.end(name, Event.REVOKED, judged, client.id, harmless(request_id), client.id)
             outcome = await call
             if outcome == DONE:
                 self._counts.revoked += 1
@@ -204,16 +207,16 @@ class Tokens:
             return
         raise _overtaken()
 
-    async def revoke_presented(self, token: bytes) -> None:
+    async def revoke_presented(self, token: bytes, request_id: bytes = b"") -> None:
         """End the token that was presented, whatever the state of its client: who holds a token may throw it away."""
         name = self._keys.name(token)
         if name is not None:
-            await self.revoke_name(name)
+            await self.revoke_name(name, harmless(request_id))
 
-    async def revoke_name(self, name: bytes) -> bytes:
-        """End the token of this name, whoever owns it; says what was found."""
+    async def revoke_name(self, name: bytes, request_id: bytes = b"", by: str = "") -> bytes:
+        """End the token of this name, whoever owns it; says what was found. `by` is who does it, where that is known."""
         for _ in range(ATTEMPTS):
-            call = self._live.end(name, Event.REVOKED, self._directory.stamp())
+            call = self._live.end(name, Event.REVOKED, self._directory.stamp(), request_id=request_id, by=by)
             outcome: bytes = await call
             if outcome != STALE:
                 self._revoked(outcome)

@@ -50,6 +50,8 @@ def fold(events: Iterable[TokenEvent]) -> list[TokenRecord]:
     records: dict[bytes, TokenRecord] = {}
     for event in events:
         value = event.value
+        at_ms, request_id = event.at_ms, event.request_id
+        issued_request_id = request_id if event.event == Event.ISSUED else None
         record = records.get(event.name) or TokenRecord(
             name=event.name,
             kind=value.kind,
@@ -59,19 +61,40 @@ def fold(events: Iterable[TokenEvent]) -> list[TokenRecord]:
             scope=value.scope,
             issued_ms=value.issued_seconds * 1000,
             expires_ms=(value.issued_seconds + value.ttl_seconds) * 1000,
+            issued_request_id=issued_request_id,
         )
-        if event.event == Event.USED:
-            record = replace(record, used_ms=_earlier(record.used_ms, event.at_ms))
+        if issued_request_id != record.issued_request_id and issued_request_id is not None:
+            record = replace(record, issued_request_id=_known(record.issued_request_id, issued_request_id))
+        elif event.event == Event.USED:
+            used_request_id = _of_earlier(record.used_ms, record.used_request_id, at_ms, request_id)
+            record = replace(record, used_ms=_earlier(record.used_ms, at_ms), used_request_id=used_request_id)
         elif event.event == Event.REVOKED:
-            record = replace(record, revoked_ms=_earlier(record.revoked_ms, event.at_ms))
+            record = replace(
+                record,
+                revoked_ms=_earlier(record.revoked_ms, at_ms),
+                revoked_request_id=_of_earlier(record.revoked_ms, record.revoked_request_id, at_ms, request_id),
+                revoked_by=_of_earlier(record.revoked_ms, record.revoked_by, at_ms, event.by),
+            )
         elif event.event == Event.VOIDED:
-            record = replace(record, voided_ms=_earlier(record.voided_ms, event.at_ms))
+            record = replace(record, voided_ms=_earlier(record.voided_ms, at_ms))
         records[event.name] = record
     return [records[name] for name in sorted(records)]
 
 
-def _earlier(known: int | None, at_ms: int) -> int:
-    return at_ms if known is None else min(known, at_ms)
+def _earlier(known_ms: int | None, at_ms: int) -> int:
+    return at_ms if known_ms is None else min(known_ms, at_ms)
+
+
+def _of_earlier(known_ms: int | None, known: str | None, at_ms: int, said: str | None) -> str | None:
+    """What is said of the earlier of two times for one event."""
+    if known_ms is None or at_ms < known_ms:
+        return said
+    return known if at_ms > known_ms else _known(known, said)
+
+
+def _known(one: str | None, other: str | None) -> str | None:
+    """Of two that mean the same, the one that is known; of two that are, always the same one."""
+    return min((text for text in (one, other) if text is not None), default=None)
 
 
 class Writer:
@@ -155,7 +178,7 @@ class Writer:
         events: list[TokenEvent] = []
         for entry in list(batch):
             try:
-                event = decode_event(entry.payload)
+                event = decode_event(entry.payload, entry.request_id, entry.by)
             except UnknownForm:
                 # A newer release wrote it and will read it: it stays pending.
                 continue

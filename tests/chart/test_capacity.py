@@ -92,6 +92,10 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"secrets": {"tokenKeys": {"acceptedEntry": "token-key"}}}, 'secrets.tokenKeys names entry "token-key" twice'),
     ({"clients": {"seed": [{"client_id": "a"}], "existingConfigMap": "b"}}, "clients.seed and clients.existingConfigMap are both given"),
     ({"nginx": {"httpRoute": {"enabled": True}}}, "nginx.httpRoute is enabled without nginx.httpRoute.parentRefs"),
+    (
+        {"nginx": {"service": {"externalTrafficPolicy": "Local"}}},
+        "nginx.service.externalTrafficPolicy is for callers from outside the cluster",
+    ),
     ({"settings": {"LOG_LEVEL": "info"}}, "settings.LOG_LEVEL is no setting"),
     ({"settings": {"AUTH_WORKERS": 2}}, "settings.AUTH_WORKERS has a value of its own in this chart"),
     ({"settings": {"AUTH_TOKEN_KEY": "x"}}, "settings.AUTH_TOKEN_KEY would stand in the open"),

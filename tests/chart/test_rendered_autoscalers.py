@@ -126,4 +126,4 @@ def test_the_readmes_triggers_of_keda_are_those_that_are_tested_and_ask_for_what
 
 def test_the_notes_say_how_many_balancers_there_may_be() -> None:
     assert "nginx            2 to 6 pods" in notes()
-    assert "nginx            3 to 3 pods" in notes({"nginx": {"replicas": 3, "autoscaling": {"enabled": False}}})
+    assert "nginx            3 pods" in notes({"nginx": {"replicas": 3, "autoscaling": {"enabled": False}}})

@@ -49,10 +49,10 @@ class Live(NamedTuple):
         return str(self.version).encode()
 
     async def store(self, name: bytes, value: TokenValue = VALUE) -> None:
-        assert stored(await answer(self.tokens.store(name, value, 1_790_000_000_123))) is None
+        assert stored(await answer(self.tokens.store(name, value, 1_790_000_000_123, b"issuing"))) is None
 
-    async def end(self, name: bytes, event: Event, judged: bytes | None = None, owner: str = "") -> bytes:
-        reply: bytes = await answer(self.tokens.end(name, event, self.stamp if judged is None else judged, owner))
+    async def end(self, name: bytes, event: Event, judged: bytes | None = None, owner: str = "", by: str = "") -> bytes:
+        reply: bytes = await answer(self.tokens.end(name, event, self.stamp if judged is None else judged, owner, b"ending", by))
         return reply
 
     async def read(self, name: bytes) -> TokenValue | Tombstone | None:
@@ -89,7 +89,7 @@ def test_a_token_is_stored_with_its_entry_and_read_back(redis_server: RedisServe
                 assert await on.read(name) == VALUE
                 assert 119_000 < await on.redis.pttl(token_key(name)) <= 120_000
                 [(entry_id, fields)] = await on.redis.xrange(STREAMS[shard(name)])
-                assert fields == {b"e": b"1i" + name + b"1790000000123 1o 1 alpha 3 1790000000 120 read write"}
+                assert fields == {b"e": b"1i" + name + b"1790000000123 1o 1 alpha 3 1790000000 120 read write", b"r": b"issuing"}
                 assert abs(int(entry_id.split(b"-")[0]) - await now_ms(on.redis)) < 5000
                 assert await all_keys(on.redis, "*stream") == [STREAMS[shard(name)]]
                 await on.redis.delete(STREAMS[shard(name)])
@@ -126,8 +126,8 @@ def test_the_store_alone_ends_a_token(redis_server: RedisServer) -> None:
 # End
 
 
-@pytest.mark.parametrize("event", [Event.USED, Event.REVOKED])
-def test_ending_leaves_a_tombstone_and_one_entry(redis_server: RedisServer, event: Event) -> None:
+@pytest.mark.parametrize(("event", "by"), [(Event.USED, ""), (Event.REVOKED, ""), (Event.REVOKED, "alice\u00e9@host")])
+def test_ending_leaves_a_tombstone_and_one_entry(redis_server: RedisServer, event: Event, by: str) -> None:
     async def main() -> None:
         async with live(redis_server) as on:
             for name in NAMES:
@@ -135,7 +135,7 @@ def test_ending_leaves_a_tombstone_and_one_entry(redis_server: RedisServer, even
                 await on.store(name)
                 await on.redis.pexpire(key, 77_777)
                 before_ms = await now_ms(on.redis)
-                assert await on.end(name, event) == DONE
+                assert await on.end(name, event, by=by) == DONE
                 left_ms = await on.redis.pttl(key)
                 after_ms = await now_ms(on.redis)
                 assert 77_777 - (after_ms - before_ms) - 100 <= left_ms <= 77_777
@@ -146,7 +146,8 @@ def test_ending_leaves_a_tombstone_and_one_entry(redis_server: RedisServer, even
                 assert before_ms <= tombstone.at_ms <= after_ms
                 assert await on.redis.get(key) == b"1%b %d alpha" % (event.encode(), tombstone.at_ms)
                 _, *later = [fields for _, fields in await on.redis.xrange(stream)]
-                assert later == [{b"e": b"1%b%b%d %b" % (event.encode(), name, tombstone.at_ms, encode_token(VALUE))}]
+                entry = {b"e": b"1%b%b%d %b" % (event.encode(), name, tombstone.at_ms, encode_token(VALUE)), b"r": b"ending"}
+                assert later == [entry | ({b"b": by.encode()} if by else {})]
                 await on.redis.delete(stream)
 
     asyncio.run(main())

@@ -159,6 +159,16 @@ def test_a_server_that_does_not_tell(deployment: Deployment) -> None:
     assert (state, "does not tell" in sentence) == ("warning", True), sentence
 
 
+def test_an_instance_needs_no_record_store(deployment: Deployment, tmp_path: Path) -> None:
+    environ = {name: value for name, value in deployment.command.environ.items() if name != "AUTH_RECORDS_URL"}
+    words = [sys.executable, "-m", "authsvc", "check", "--json"]
+    done = subprocess.run(words, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    [records] = [finding for finding in json.loads(done.stdout) if finding["part"] == "records"]
+    assert records["state"] == "warning"
+    assert records["sentence"].endswith("It is the writer's: ask there, or set AUTH_RECORDS_URL.")
+
+
 def test_a_redis_that_is_not_there(deployment: Deployment) -> None:
     findings = deployment.findings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     assert list(findings) == ["keys", "records", "address", "redis"], "what needs it is not tried"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import psutil
 import pytest
@@ -20,6 +22,8 @@ pytestmark = [pytest.mark.oracle, NEEDS_ORACLE]
 MERGE = "MERGE INTO tokens"
 CLIENT_ID = 3
 """Its place in a row."""
+REDIS_CONNECTIONS = 12
+"""Of a writer at most: it opens as many as it has to ask at once, and keeps them."""
 FLAPPING_SECONDS, LONG_FLAPPING_SECONDS = 180, 1800
 
 
@@ -273,7 +277,7 @@ def _flap(service: OracleDeployment, faults: OracleFaults, seconds: float) -> No
         for _ in range(3):
             _outage(service, faults)
         service.writer.wait_ready()
-        memory_bytes, descriptors = writer.memory_info().rss, _descriptors_beside_sessions(service)
+        memory_bytes, before = writer.memory_info().rss, _descriptors(service)
         deadline, outages = time.monotonic() + seconds, 0
         while time.monotonic() < deadline:
             _outage(service, faults)
@@ -281,15 +285,31 @@ def _flap(service: OracleDeployment, faults: OracleFaults, seconds: float) -> No
         load.go_on()
     service.assert_kept(load.ledger)
     assert outages >= 5
-    wait_until(lambda: _descriptors_beside_sessions(service) <= descriptors + 2, f"descriptors are as few as before: {descriptors}")
+    wait_until(lambda: _descriptors(service).unknown_sessions <= 0, "every socket to the database is a session of the pool")
+    after = _descriptors(service)
+    assert after.files <= before.files + 1, (before, after)
+    assert after.redis <= REDIS_CONNECTIONS, (before, after)
     # What the driver would keep of the sessions of one outage is three times as much as the second summand.
     assert writer.memory_info().rss - memory_bytes < (4 << 20) + outages * (32 << 10)
     assert metrics(service.writer)["db_connections_open"] <= 4
 
 
-def _descriptors_beside_sessions(service: OracleDeployment) -> int:
-    """Of the writer; sessions that are open wait for their use."""
-    return psutil.Process(service.writer.process.pid).num_fds() - int(metrics(service.writer)["db_connections_open"])
+class _Descriptors(NamedTuple):
+    """What the writer holds open."""
+
+    unknown_sessions: int
+    """Sockets to the database beside the open sessions of the pool, which wait for their use."""
+    redis: int
+    files: int
+    """All but connections."""
+
+
+def _descriptors(service: OracleDeployment) -> _Descriptors:
+    writer = psutil.Process(service.writer.process.pid)
+    connections = writer.net_connections()
+    to = Counter(connection.raddr.port for connection in connections if connection.raddr)
+    sessions = int(metrics(service.writer)["db_connections_open"])
+    return _Descriptors(to[service.proxy.port] - sessions, to[service.redis.port], writer.num_fds() - len(connections))
 
 
 def _outage(service: OracleDeployment, faults: OracleFaults) -> None:

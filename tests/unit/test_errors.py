@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from authsvc import errors
-from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable, Refusal
+from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable, Refusal, reason_of
 from authsvc.metrics import STATUSES
 
 PACKAGE = Path(__file__).parents[2] / "service" / "authsvc"
@@ -88,3 +88,7 @@ def test_what_an_operator_is_told_is_no_refusal() -> None:
     for error in (OperatorError, RecordsUnavailable, RecordRefused):
         assert issubclass(error, OperatorError)
         assert not issubclass(error, Refusal)
+
+
+def test_an_error_that_says_nothing_is_told_by_its_kind() -> None:
+    assert [reason_of(error) for error in (OSError("Gone."), TimeoutError(), "a text.")] == ["Gone", "TimeoutError", "a text"]

@@ -42,7 +42,7 @@ def request(
     authorization: bytes | None = None,
     query: bytes = b"",
 ) -> Request:
-    return Request(Head("POST", query, authorization, content_type), body)
+    return Request(Head("POST", query, authorization, content_type), body, b"id")
 
 
 def basic(text: str) -> bytes:

@@ -20,11 +20,15 @@ VALUES = {
 """Every event of one token carries the same value."""
 MEMBERS = {Event.USED: "used_ms", Event.REVOKED: "revoked_ms", Event.VOIDED: "voided_ms"}
 
+REQUESTS = {Event.ISSUED: "issued_request_id", Event.USED: "used_request_id", Event.REVOKED: "revoked_request_id"}
+
 events = st.builds(
-    lambda event, name, at_ms: TokenEvent(event, name, at_ms, VALUES[name]),
+    lambda event, name, at_ms, request_id, by: TokenEvent(event, name, at_ms, VALUES[name], request_id, by),
     st.sampled_from(Event).map(lambda event: event.value),
     st.sampled_from(NAMES),
-    st.integers(0, 2**45),
+    st.integers(0, 2**45) | st.integers(0, 3),
+    st.sampled_from((None, "request-1", "request-2")),
+    st.sampled_from((None, "orders", "alice@host")),
 )
 
 
@@ -47,6 +51,10 @@ def test_each_record_says_what_its_events_say(given_events: list[TokenEvent]) ->
         for kind, member in MEMBERS.items():
             times = [found.at_ms for found in given_events if found.name == record.name and found.event == kind.value]
             assert getattr(record, member) == min(times, default=None)
+        for kind, member in REQUESTS.items():
+            mine = [found for found in given_events if found.name == record.name and found.event == kind.value]
+            first = [found for found in mine if kind == Event.ISSUED or found.at_ms == min(found.at_ms for found in mine)]
+            assert getattr(record, member) == min((found.request_id for found in first if found.request_id), default=None)
 
 
 @given(st.lists(events, max_size=10), st.lists(events, max_size=10))
@@ -71,6 +79,19 @@ def test_any_one_event_makes_a_complete_record(kind: Event) -> None:
 def test_the_earliest_of_several_times_stays(kind: Event, times: tuple[int, ...]) -> None:
     (record,) = fold(event(kind, at_ms) for at_ms in times)
     assert getattr(record, MEMBERS[kind]) == min(times)
+
+
+def test_the_request_of_the_earlier_event_stays_and_who_revoked() -> None:
+    later, earlier = event(Event.REVOKED, 9)._replace(request_id="a", by="orders"), event(Event.REVOKED, 8)._replace(request_id="b")
+    for order in ([later, earlier], [earlier, later]):
+        (record,) = fold(order)
+        assert (record.revoked_ms, record.revoked_request_id, record.revoked_by) == (8, "b", None)
+
+
+def test_an_entry_of_an_earlier_release_takes_nothing_from_what_is_known() -> None:
+    known = event(Event.ISSUED)._replace(request_id="a")
+    for order in ([known, event(Event.ISSUED)], [event(Event.ISSUED), known]):
+        assert fold(order)[0].issued_request_id == "a"
 
 
 def test_used_and_revoked_and_voided_stand_side_by_side() -> None:

@@ -207,6 +207,9 @@
 {{- if and $nginx.httpRoute.enabled (not $nginx.httpRoute.parentRefs) -}}
 {{- fail "nginx.httpRoute is enabled without nginx.httpRoute.parentRefs: name the gateway." -}}
 {{- end -}}
+{{- if and $nginx.service.externalTrafficPolicy (eq $nginx.service.type "ClusterIP") -}}
+{{- fail "nginx.service.externalTrafficPolicy is for callers from outside the cluster: set nginx.service.type to LoadBalancer or NodePort." -}}
+{{- end -}}
 {{- range $name, $_ := .Values.settings -}}
 {{- if not (regexMatch "^AUTH_[A-Z0-9_]+$" $name) -}}
 {{- fail (printf "settings.%s is no setting: they are AUTH_* (docs/settings.md). Other variables belong into extraEnv." $name) -}}

@@ -81,3 +81,14 @@ https://{{ include "auth-service.fullname" . }}.{{ .Release.Namespace }}.svc{{ i
 {{- $service := .Values.nginx.service -}}
 http://{{ include "auth-service.fullname" . }}.{{ .Release.Namespace }}.svc{{ if ne (int $service.port) 80 }}:{{ $service.port }}{{ end }}{{ .Values.basePath }}
 {{- end -}}
+
+{{/* How many pods, from and to. Takes both. */}}
+{{- define "auth-service.podsInWords" -}}
+{{- $least := index . 0 -}}
+{{- $most := index . 1 -}}
+{{- if eq $least $most -}}
+{{- $most }} pod{{ ne $most "1" | ternary "s" "" }}
+{{- else -}}
+{{- $least }} to {{ $most }} pods
+{{- end -}}
+{{- end -}}

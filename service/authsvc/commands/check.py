@@ -18,7 +18,7 @@ import typer
 
 from authsvc import logs
 from authsvc.admission import backlog_limit
-from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable
+from authsvc.errors import OperatorError, RecordsUnavailable, Unavailable, reason_of
 from authsvc.live.connect import RedisClient, connect_redis, link_of
 from authsvc.live.forms import Malformed
 from authsvc.live.mirror import Mirror
@@ -106,8 +106,9 @@ def _address(issuer: str) -> Finding:
         error.close()
         sentence = f"{url} answers {error.code}: {wrong}"
     except (OSError, ValueError, HTTPException) as error:
-        said = str(getattr(error, "reason", "") or error or type(error).__name__).rstrip(".")
-        sentence = f"{url} does not answer from here ({said}): see whether AUTH_ISSUER is right and nginx is there."
+        # What the URL's opener says is wrapped.
+        cause = getattr(error, "reason", error)
+        sentence = f"{url} does not answer from here ({reason_of(cause)}): see whether AUTH_ISSUER is right and nginx is there."
     return Finding("address", State.WARNING, sentence)
 
 
@@ -134,6 +135,9 @@ async def _records(settings: Settings) -> tuple[str, Finding]:
         identity = name
         await store.try_write()
     except OperatorError as error:
+        if "records_url" not in settings.model_fields_set and not identity:
+            # An instance needs none, and has no setting that names one.
+            return identity, Finding("records", State.WARNING, f"{error} It is the writer's: ask there, or set AUTH_RECORDS_URL.")
         if identity:
             sentence = f"It can be read but not written, so records wait and no client can be changed: {error}"
         elif isinstance(error, RecordsUnavailable) or settings.records_url.startswith(ORACLE_SCHEME):
@@ -238,7 +242,7 @@ async def _contents(settings: Settings, redis: RedisClient, identity: str) -> As
         survey = await take_survey(pipeline.masters)
         origin = await Mirror(redis).origin()
     except (Unavailable, Malformed, OperatorError) as error:
-        yield Finding("mirror", State.FAILURE, f"What Redis holds cannot be read ({str(error).rstrip('.')}): a running writer mends it.")
+        yield Finding("mirror", State.FAILURE, f"What Redis holds cannot be read ({reason_of(error)}): a running writer mends it.")
         return
     finally:
         await pipeline.close()

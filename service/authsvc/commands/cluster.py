@@ -10,7 +10,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from authsvc.errors import OperatorError
+from authsvc.errors import OperatorError, reason_of
 
 if TYPE_CHECKING:
     from kubernetes.client import CoreV1Api, V1Pod
@@ -71,7 +71,7 @@ def refusals_told(cluster: Cluster) -> Iterator[None]:
         raise OperatorError(_sentence(error)) from error
     except HTTPError as error:
         host = cluster.api.api_client.configuration.host
-        raise OperatorError(f"The cluster at {host} does not answer: {str(error).rstrip('.')}.") from error
+        raise OperatorError(f"The cluster at {host} does not answer: {reason_of(error)}.") from error
 
 
 def _tls() -> ssl.SSLContext:

@@ -67,9 +67,16 @@ def described(record: TokenRecord) -> dict[str, Any]:
         "issued": time_text(record.issued_ms),
         "expires": time_text(record.expires_ms),
         **{event: None if at_ms is None else time_text(at_ms) for event, at_ms in times.items()},
+        **requests_of(record),
         "epoch": record.epoch,
         "incarnation": record.incarnation,
     }
+
+
+def requests_of(record: TokenRecord | None) -> dict[str, str | None]:
+    """By which request each event came, and who revoked; None where that is not known."""
+    members = ("issued_request_id", "used_request_id", "revoked_request_id", "revoked_by")
+    return {member: getattr(record, member, None) for member in members}
 
 
 async def pages(store: RecordStore, client_id: str | None, issued_since_ms: int) -> AsyncIterator[list[TokenRecord]]:

@@ -77,13 +77,13 @@ def with_clients(work: Callable[[Clients], Coroutine[Any, Any, T]], *, as_it_is:
 
     async def over_store(session: Session) -> T:
         async with session.store(as_it_is=as_it_is) as store:
-            clients = Clients(store, Mirror(session.redis), _operator(session.settings), new_request_id().decode("ascii"))
+            clients = Clients(store, Mirror(session.redis), operator_of(session.settings), new_request_id().decode("ascii"))
             return await work(clients)
 
     return in_session(over_store)
 
 
-def _operator(settings: Settings) -> str:
+def operator_of(settings: Settings) -> str:
     """Who runs this command, as far as a machine can tell."""
     if settings.operator is not None:
         return settings.operator

@@ -12,10 +12,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
-from authsvc.commands.records import Since, described, kind_name, pages, print_table, time_text
-from authsvc.commands.session import Session, in_session
+from authsvc.commands.records import Since, described, kind_name, pages, print_table, requests_of, time_text
+from authsvc.commands.session import Session, in_session, operator_of
 from authsvc.credentials import TokenKeys, jti, name_of_jti
 from authsvc.errors import OperatorError, Unavailable
+from authsvc.http.request import new_request_id
 from authsvc.live.directory import Directory
 from authsvc.live.tokens import DONE, LiveTokens, decode
 from authsvc.metrics import Counts
@@ -53,7 +54,7 @@ def revoke(token: Token, as_json: Json = False) -> None:
             call = rules.live.ask_version()
             await call
             await rules.directory.reach(call.version)
-            return name, await settle(rules.tokens.revoke_name(name))
+            return name, await settle(rules.tokens.revoke_name(name, new_request_id(), operator_of(session.settings)))
 
     name, outcome = in_session(work)
     found = outcome.decode("ascii")
@@ -87,7 +88,7 @@ def show(token: Token, as_json: Json = False) -> None:
         return
     for key, value in members.items():
         text = {None: "-", True: "yes", False: "no"}.get(value, value)
-        typer.echo(f"{key + ':':<11}{text}")
+        typer.echo(f"{key + ':':<20}{text}")
 
 
 @app.command()
@@ -176,6 +177,7 @@ async def _recorded(session: Session, name: bytes) -> tuple[TokenRecord | None, 
 def _known_of(live: TokenValue | Tombstone | None, record: TokenRecord | None) -> dict[str, Any]:
     """What is known of a token; the record knows most, but Redis knows first."""
     known: dict[str, Any] = dict.fromkeys(("client_id", "kind", "scope", "issued", "expires", "used", "revoked", "voided"))
+    known |= requests_of(record)
     if isinstance(live, TokenValue):
         known |= {"client_id": live.client_id, "kind": kind_name(live.kind), "scope": live.scope}
         issued_ms = live.issued_seconds * 1000

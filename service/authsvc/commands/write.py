@@ -241,7 +241,7 @@ class Housekeeping:
             await work()
         except Exception as error:
             # Whatever it is, the other parts go on and this one is tried again: a loop that ended unseen would never be missed.
-            sentence = f"{name}: {error or type(error).__name__}"
+            sentence = f"{name}: {str(error) or type(error).__name__}"
             if self._failing.get(name) != sentence:
                 expected = isinstance(error, (RedisError, OSError, TimeoutError, OperatorError, Unavailable))
                 log.log(

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from authsvc.commands.records import time_text
 from authsvc.commands.session import Session, in_session
-from authsvc.errors import OperatorError
+from authsvc.errors import OperatorError, reason_of
 from authsvc.live.backlog import Backlog
 from authsvc.live.connect import RedisClient
 from authsvc.live.forms import Malformed, UnknownForm, decode_event
@@ -43,7 +43,7 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
             newer = await _newer_entries(session.redis)
             troubles = await Troubles(session.redis).all()
         except (RedisError, OSError, TimeoutError) as error:
-            raise OperatorError(f"Redis is out of reach: {str(error).rstrip('.')}.") from error
+            raise OperatorError(f"Redis is out of reach: {reason_of(error)}.") from error
         return {
             "backlog_entries": survey.backlog_entries,
             "backlog_age_seconds": survey.backlog_age_seconds,

@@ -61,7 +61,7 @@ class Front:
             else:
                 body = await _read_body(receive) if b"content-length" in headers or b"transfer-encoding" in headers else b""
                 head = Head(method, scope["query_string"], headers.get(b"authorization"), headers.get(b"content-type"))
-                response = await self._endpoints.answer(endpoint, Request(head, body), request_id, _arrival(scope), scope["client"])
+                response = await self._endpoints.answer(endpoint, Request(head, body, request_id), _arrival(scope), scope["client"])
                 await _send(send, response, request_id)
                 return
         except _Disconnected:

@@ -46,7 +46,7 @@ class Endpoints:
         """The hot endpoint at a path."""
         return self._by_path.get(path)
 
-    async def answer(self, endpoint: Endpoint, request: Request, request_id: bytes, arrived: float, address: Address) -> Response:
+    async def answer(self, endpoint: Endpoint, request: Request, arrived: float, address: Address) -> Response:
         """Answer a whole request that arrived at that monotonic time, when it is its turn. Awaits nothing but promises; raises nothing."""
         failure: Exception | None = None
         try:
@@ -60,8 +60,8 @@ class Endpoints:
                 self._admission.leave()
         except Exception as error:
             failure = error
-            response = failed(error, endpoint.name, request_id)
-        self.note(endpoint.name, response, request_id, arrived, address, request, failure)
+            response = failed(error, endpoint.name, request.id)
+        self.note(endpoint.name, response, request.id, arrived, address, request, failure)
         # Its traceback holds this frame: each would keep the other, and the request, until somebody looks for garbage.
         failure = None
         return response

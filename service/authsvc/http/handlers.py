@@ -50,7 +50,7 @@ class Handlers:
         presented = request.credentials(parameters)
         if grant_type != "client_credentials":
             raise UnsupportedGrantType("Only grant_type=client_credentials is supported.")
-        issued = await self._tokens.issue(presented, kind, scopes(parameters.get("scope")))
+        issued = await self._tokens.issue(presented, kind, scopes(parameters.get("scope")), request.id)
         return ok(
             b'{"access_token":"%b","token_type":"Bearer","expires_in":%d,"scope":"%b"%b}'
             % (
@@ -79,7 +79,7 @@ class Handlers:
             else:
                 parameters = request.parameters()
                 token, scope = _one_token(bearer, parameters), parameters.get("scope")
-        active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope))
+        active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope), request.id)
         body, fields = _active(b'{"active":true,"valid":true,', active)
         return tuple.__new__(Response, (200, fields, body))
 
@@ -98,11 +98,11 @@ class Handlers:
         bearer = request.bearer
         if bearer is None:
             presented = request.credentials(parameters)
-            await self._tokens.revoke(presented, _one_token(None, parameters))
+            await self._tokens.revoke(presented, _one_token(None, parameters), request.id)
         else:
             if "client_id" in parameters or "client_secret" in parameters:
                 raise InvalidRequest("A Bearer token and client credentials are both given.")
-            await self._tokens.revoke_presented(_one_token(bearer, parameters))
+            await self._tokens.revoke_presented(_one_token(bearer, parameters), request.id)
         return REVOKED
 
     async def health(self, request: Request) -> Response:

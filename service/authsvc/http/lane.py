@@ -88,9 +88,9 @@ class LaneProtocol(WireProtocol):
                 # It reads its answers more slowly than it asks.
                 self._held = data
                 return b""
-            request = Request(head, data[end:whole], token)
-            data = data[whole:]
             self._request_id = request_id or new_request_id()
+            request = Request(head, data[end:whole], self._request_id, token)
+            data = data[whole:]
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
@@ -98,7 +98,7 @@ class LaneProtocol(WireProtocol):
                 self._endpoint, self._asked_at = endpoint, self._arrived
                 drive(endpoint.handler(request), self._handled)
             else:
-                drive(self._endpoints.answer(endpoint, request, self._request_id, self._arrived, self.client), self._answered)
+                drive(self._endpoints.answer(endpoint, request, self._arrived, self.client), self._answered)
             self._beginning = False
             if self._working:
                 self._held = data

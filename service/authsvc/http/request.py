@@ -11,7 +11,7 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
-from authsvc.credentials import TOKEN_LENGTH
+from authsvc.credentials import harmless
 from authsvc.errors import InvalidClient, InvalidRequest, InvalidScope, UnsupportedMediaType
 from authsvc.model import MAX_SCOPES, SCOPE_PATTERN
 from authsvc.tokens import Credentials
@@ -55,8 +55,8 @@ def accepted_request_id(given: bytes | None) -> bytes:
 
 
 def loggable(request_id: bytes) -> str:
-    """An id as it may stand in a log: somebody may have sent his token as one, and then it is not told."""
-    return "a token" if len(request_id) == TOKEN_LENGTH and request_id[2:3] == b"_" else request_id.decode("ascii")
+    """An id as it may stand in a log."""
+    return harmless(request_id).decode("ascii")
 
 
 class Head:
@@ -85,11 +85,13 @@ class Head:
 class Request:
     """One request to a hot endpoint. `authorization` stands in for what the head has after the scheme."""
 
-    __slots__ = ("_head", "bearer", "body", "method", "query")
+    __slots__ = ("_head", "bearer", "body", "id", "method", "query")
 
-    def __init__(self, head: Head, body: bytes, authorization: bytes | None = None) -> None:
+    def __init__(self, head: Head, body: bytes, request_id: bytes, authorization: bytes | None = None) -> None:
         self._head = head
         self.body = body
+        self.id = request_id
+        """What the answer carries as X-Request-Id."""
         self.method = head.method
         """The method; GET for a HEAD."""
         self.query = head.query

@@ -22,6 +22,8 @@ class Entry(NamedTuple):
     shard: int
     id: bytes
     payload: bytes
+    request_id: bytes = b""
+    by: bytes = b""
 
 
 class Backlog:
@@ -127,4 +129,8 @@ def _stream_entries(reply: Any) -> Any:
 
 
 def _entries(shard: int, found: Any) -> list[Entry]:
-    return [Entry(shard, entry_id, fields.get(b"e", b"") if fields else b"") for entry_id, fields in found]
+    """An entry that was deleted meanwhile has no fields; one of an earlier release has no request."""
+    return [
+        Entry(shard, entry_id, *(fields.get(field, b"") for field in (b"e", b"r", b"b"))) if fields else Entry(shard, entry_id, b"")
+        for entry_id, fields in found
+    ]

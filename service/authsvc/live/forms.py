@@ -12,6 +12,8 @@ from binascii import Error as Base64Error
 from authsvc.model import Client, DeletedClient, Event, Secret, TokenEvent, TokenValue, Tombstone
 
 NAME_BYTES = 20
+MOST_REQUEST_ID, MOST_BY = 64, 255
+"""Characters, as the columns of the record store have them."""
 _EVENTS = frozenset(event.value for event in Event)
 
 
@@ -52,8 +54,8 @@ def encode_event(event: Event, name: bytes, at_ms: int, token: bytes) -> bytes:
     return b"1%b%b%d %b" % (event.value.encode("ascii"), name, at_ms, token)
 
 
-def decode_event(stored: bytes) -> TokenEvent:
-    """Read one entry of a stream; UnknownForm and Malformed say whether it is to be left or set aside."""
+def decode_event(stored: bytes, request_id: bytes = b"", by: bytes = b"") -> TokenEvent:
+    """Read one entry of a stream, and what stands beside it; UnknownForm and Malformed say whether it is to be left or set aside."""
     if stored[:1] != b"1":
         raise _stranger(stored)
     event = stored[1:2].decode("latin-1")
@@ -64,7 +66,12 @@ def decode_event(stored: bytes) -> TokenEvent:
     value = decode_token(token)
     if not isinstance(value, TokenValue):
         raise Malformed("stream entry: carries a tombstone")
-    return TokenEvent(event, name, int(at_ms), value)
+    return TokenEvent(event, name, int(at_ms), value, _beside(request_id, MOST_REQUEST_ID), _beside(by, MOST_BY))
+
+
+def _beside(text: bytes, most: int) -> str | None:
+    """As much as a column holds, whatever it is: no record is to be lost for what only stands beside its event."""
+    return text.decode("utf-8", "replace")[:most] if text else None
 
 
 def encode_client(client: Client | DeletedClient) -> bytes:

@@ -11,7 +11,7 @@ from time import monotonic
 
 import structlog
 
-from authsvc.errors import Unavailable
+from authsvc.errors import Unavailable, reason_of
 from authsvc.live.connection import VERSION_COMMAND, Call, CallOfSeveral, Connection, ScriptCall
 from authsvc.live.keys import EVERY_SHARD
 from authsvc.live.masters import Master
@@ -90,7 +90,7 @@ class Pipeline:
         try:
             self._connection = await self._connect()
         except (OSError, TimeoutError) as error:
-            raise Unavailable(f"Redis is out of reach: {error or type(error).__name__}.") from error
+            raise Unavailable(f"Redis is out of reach: {reason_of(error)}.") from error
 
     async def close(self) -> None:
         """Stop and refuse whoever still waits."""

@@ -38,7 +38,7 @@ class Script:
 
 END = Script(
     """
--- Consume or revoke a token. KEYS token, stream, version. ARGV judged version, event letter, owner or ''.
+-- Consume or revoke a token. KEYS token, stream, version. ARGV judged version, event letter, owner or '', request id, by whom or ''.
 local function read(version)
   local incarnation, change = string.match(version, '^(.-):(%d+)$')
   return incarnation, tonumber(change)
@@ -61,7 +61,12 @@ if reason == 'r' then return 'revoked' end
 """
     + _NOW_MS
     + """
-redis.call('XADD', KEYS[2], '*', 'e', '1' .. ARGV[2] .. string.sub(KEYS[1], -20) .. now_ms .. ' ' .. stored)
+local event = '1' .. ARGV[2] .. string.sub(KEYS[1], -20) .. now_ms .. ' ' .. stored
+if ARGV[5] == '' then
+  redis.call('XADD', KEYS[2], '*', 'e', event, 'r', ARGV[4])
+else
+  redis.call('XADD', KEYS[2], '*', 'e', event, 'r', ARGV[4], 'b', ARGV[5])
+end
 redis.call('SET', KEYS[1], '1' .. ARGV[2] .. ' ' .. now_ms .. ' ' .. owner, 'KEEPTTL')
 return 'done'
 """

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from redis.exceptions import MovedError, RedisError, ResponseError
 
-from authsvc.errors import Unavailable
+from authsvc.errors import Unavailable, reason_of
 from authsvc.live.connect import RedisClient, masters_of
 from authsvc.live.keys import TOKEN_PREFIXES
 
@@ -72,7 +72,7 @@ async def inspect_server(redis: RedisClient, lead: int = 0) -> Server:
     except MovedError as error:
         raise Unavailable("Another master of the Redis Cluster has what was asked for: set AUTH_REDIS_MODE=cluster.") from error
     except (RedisError, OSError, TimeoutError) as error:
-        raise Unavailable(_sentence(f"Redis is out of reach: {str(error) or type(error).__name__}")) from error
+        raise Unavailable(_sentence(f"Redis is out of reach: {reason_of(error)}")) from error
     valkey = facts.get("valkey_version")
     return Server(
         name="Valkey" if valkey else "Redis",

@@ -34,7 +34,7 @@ class LiveTokens:
         place = name[0] & 15
         return self._shards[place].call(_READS[place] + name + b"\r\n")
 
-    def store(self, name: bytes, value: TokenValue, now_ms: int) -> Call:
+    def store(self, name: bytes, value: TokenValue, now_ms: int, request_id: bytes = b"") -> Call:
         """Store a token and its stream entry. Only two good replies (`stored`) mean that it is there."""
         key = token_key(name)
         token = encode_token(value)
@@ -44,8 +44,8 @@ class LiveTokens:
         stream = STREAMS[place]
         return self._shards[place].call(
             b"*5\r\n$3\r\nSET\r\n$24\r\n%b\r\n$%d\r\n%b\r\n$2\r\nEX\r\n$%d\r\n%b\r\n"
-            b"*5\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$1\r\ne\r\n$%d\r\n%b\r\n"
-            % (key, len(token), token, len(ttl), ttl, len(stream), stream, len(entry), entry),
+            b"*7\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$1\r\n*\r\n$1\r\ne\r\n$%d\r\n%b\r\n$1\r\nr\r\n$%d\r\n%b\r\n"
+            % (key, len(token), token, len(ttl), ttl, len(stream), stream, len(entry), entry, len(request_id), request_id),
             replies=2,
         )
 
@@ -54,8 +54,10 @@ class LiveTokens:
         place = shard(name)
         return self._shards[place].run(VOID, (token_key(name), STREAMS[place]), encode_token(value))
 
-    def end(self, name: bytes, event: Event, judged: bytes, owner: str = "") -> Call:
+    def end(self, name: bytes, event: Event, judged: bytes, owner: str = "", request_id: bytes = b"", by: str = "") -> Call:
         """Consume or revoke, unless the directory moved on since version `judged`: then the reply is STALE.
+
+        With an `owner` only a token of that client. `request_id` and `by`, who it is where that is known, go into the entry.
 
         Other replies: `done`, `used`, `revoked`, `unknown`, `foreign` (the token is not the owner's: no effect).
         """
@@ -66,6 +68,8 @@ class LiveTokens:
             judged,
             event.value.encode("ascii"),
             owner.encode("ascii"),
+            request_id,
+            by.encode("utf-8"),
         )
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from authsvc.model import Cause, Client, ClientChange, DeletedClient, StreamMark, TokenRecord
 
 ORACLE_SCHEME = "oracle://"
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 """The newest migration. Written down, because Alembic takes longer to load than a command takes to run. All have four digits."""
 NEW_EPOCH = 0
 """A changed client with this epoch asks the store to draw a new one (SQL: set the column to NULL)."""

@@ -14,7 +14,7 @@ from authsvc.errors import OperatorError, RecordRefused, RecordsUnavailable
 RACES = frozenset(("ORA-00001", "ORA-00060", "ORA-08177"))
 """Two writers met: a unique race, a deadlock, a serialisation failure. The same statements go through when repeated."""
 
-NAME_TAKEN = frozenset(("ORA-00955", "ORA-04081", "ORA-00001"))
+NAME_TAKEN = frozenset(("ORA-00955", "ORA-01430", "ORA-04081", "ORA-00001"))
 """Another process makes the schema at this moment."""
 
 WAIT = {

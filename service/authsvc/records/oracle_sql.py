@@ -51,19 +51,37 @@ READ_CLIENT_CHANGES = f"""
     ORDER BY change_number FETCH FIRST :4 ROWS ONLY
 """  # noqa: S608
 
-# LEAST is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
+
+def _earlier(column: str) -> str:
+    """Of two values the lesser. LEAST is NULL when either side is, so each side falls back on the other."""
+    return f"LEAST(NVL(t.{column}, s.{column}), NVL(s.{column}, t.{column}))"
+
+
+def _of_earlier(time: str, column: str) -> str:
+    """What is said of the earlier of two times for one event."""
+    return (
+        f"CASE WHEN s.{time} IS NULL OR s.{time} > t.{time} THEN t.{column}"
+        f" WHEN t.{time} IS NULL OR s.{time} < t.{time} THEN s.{column} ELSE {_earlier(column)} END"
+    )
+
+
 MERGE_RECORD = f"""
     MERGE INTO tokens t USING (
         SELECT :1 jti, :2 kind, :3 incarnation, :4 client_id, :5 epoch, :6 scope, :7 issued_at, :8 expires_at,
-            :9 used_at, :10 revoked_at, :11 voided_at FROM dual
+            :9 used_at, :10 revoked_at, :11 voided_at, :12 issued_request_id, :13 used_request_id, :14 revoked_request_id,
+            :15 revoked_by FROM dual
     ) s ON (t.jti = s.jti)
     WHEN MATCHED THEN UPDATE SET
-        t.used_at = LEAST(NVL(t.used_at, s.used_at), NVL(s.used_at, t.used_at)),
-        t.revoked_at = LEAST(NVL(t.revoked_at, s.revoked_at), NVL(s.revoked_at, t.revoked_at)),
-        t.voided_at = LEAST(NVL(t.voided_at, s.voided_at), NVL(s.voided_at, t.voided_at))
+        t.used_at = {_earlier("used_at")},
+        t.revoked_at = {_earlier("revoked_at")},
+        t.voided_at = {_earlier("voided_at")},
+        t.issued_request_id = {_earlier("issued_request_id")},
+        t.used_request_id = {_of_earlier("used_at", "used_request_id")},
+        t.revoked_request_id = {_of_earlier("revoked_at", "revoked_request_id")},
+        t.revoked_by = {_of_earlier("revoked_at", "revoked_by")}
     WHEN NOT MATCHED THEN INSERT ({RECORD_COLUMNS})
         VALUES (s.jti, s.kind, s.incarnation, s.client_id, s.epoch, s.scope, s.issued_at, s.expires_at,
-            s.used_at, s.revoked_at, s.voided_at)
+            s.used_at, s.revoked_at, s.voided_at, s.issued_request_id, s.used_request_id, s.revoked_request_id, s.revoked_by)
 """  # noqa: S608
 READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = :1"  # noqa: S608
 # The first condition is what an index can begin at; the second leaves out what the page before had of the same millisecond.
@@ -96,7 +114,7 @@ READ_MARKS = "SELECT incarnation, stream, last_id, entries_added FROM stream_mar
 # Without them a column of nothing but NULLs would travel as text.
 RECORD_TYPES = (
     *(oracledb.DB_TYPE_RAW, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER, oracledb.DB_TYPE_VARCHAR, oracledb.DB_TYPE_NUMBER),
-    *(oracledb.DB_TYPE_VARCHAR, *[oracledb.DB_TYPE_NUMBER] * 5),
+    *(oracledb.DB_TYPE_VARCHAR, *[oracledb.DB_TYPE_NUMBER] * 5, *[oracledb.DB_TYPE_VARCHAR] * 4),
 )
 CAUSE_TYPES = (oracledb.DB_TYPE_VARCHAR,) * 3
 CLIENT_TYPES = (

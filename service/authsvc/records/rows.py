@@ -17,10 +17,14 @@ CHANGE_COLUMNS = (
     " one_time_ttl_seconds, epoch"
 )
 """A ClientChange."""
-RECORD_COLUMNS = "jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at"
+RECORD_COLUMNS = (
+    "jti, kind, incarnation, client_id, epoch, scope, issued_at, expires_at, used_at, revoked_at, voided_at,"
+    " issued_request_id, used_request_id, revoked_request_id, revoked_by"
+)
 
 record_values = attrgetter(
-    "name", "kind", "incarnation", "client_id", "epoch", "scope", "issued_ms", "expires_ms", "used_ms", "revoked_ms", "voided_ms"
+    *("name", "kind", "incarnation", "client_id", "epoch", "scope", "issued_ms", "expires_ms", "used_ms", "revoked_ms", "voided_ms"),
+    *("issued_request_id", "used_request_id", "revoked_request_id", "revoked_by"),
 )
 """A TokenRecord as RECORD_COLUMNS."""
 

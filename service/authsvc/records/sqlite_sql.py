@@ -38,13 +38,30 @@ READ_CHANGES = f"SELECT {CHANGE_COLUMNS} FROM client_changes WHERE changed_at >=
 READ_CLIENT_CHANGES = f"{READ_CHANGES} AND client_id = ? ORDER BY change_number LIMIT ?"
 READ_ALL_CHANGES = f"{READ_CHANGES} ORDER BY change_number LIMIT ?"
 
-# min() of SQLite is NULL when either side is, so each side falls back on the other: the earlier of those that are known.
+
+def _earlier(column: str) -> str:
+    """Of two values the lesser. min() of SQLite is NULL when either side is, so each side falls back on the other."""
+    return f"min(coalesce({column}, excluded.{column}), coalesce(excluded.{column}, {column}))"
+
+
+def _of_earlier(time: str, column: str) -> str:
+    """What is said of the earlier of two times for one event."""
+    return (
+        f"CASE WHEN excluded.{time} IS NULL OR excluded.{time} > {time} THEN {column}"
+        f" WHEN {time} IS NULL OR excluded.{time} < {time} THEN excluded.{column} ELSE {_earlier(column)} END"
+    )
+
+
 MERGE_RECORD = f"""
     INSERT INTO tokens ({RECORD_COLUMNS})
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (jti) DO UPDATE SET
-        used_at = min(coalesce(used_at, excluded.used_at), coalesce(excluded.used_at, used_at)),
-        revoked_at = min(coalesce(revoked_at, excluded.revoked_at), coalesce(excluded.revoked_at, revoked_at)),
-        voided_at = min(coalesce(voided_at, excluded.voided_at), coalesce(excluded.voided_at, voided_at))
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (jti) DO UPDATE SET
+        used_at = {_earlier("used_at")},
+        revoked_at = {_earlier("revoked_at")},
+        voided_at = {_earlier("voided_at")},
+        issued_request_id = {_earlier("issued_request_id")},
+        used_request_id = {_of_earlier("used_at", "used_request_id")},
+        revoked_request_id = {_of_earlier("revoked_at", "revoked_request_id")},
+        revoked_by = {_of_earlier("revoked_at", "revoked_by")}
 """  # noqa: S608
 READ_RECORD = f"SELECT {RECORD_COLUMNS} FROM tokens WHERE jti = ?"  # noqa: S608
 READ_CLIENT_RECORDS = f"""
