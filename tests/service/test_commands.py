@@ -54,8 +54,8 @@ NOT_IN_FORCE = "The change is stored but not yet in force on every instance; the
 NO_REDIS = "redis://127.0.0.1:1/0"
 UNKNOWN_JTI = "A" * 27
 FIRST_MS = 1_790_000_000_000
-ENDS: dict[str, Any] = {"revoked_ms": FIRST_MS + 4000, "voided_ms": FIRST_MS + 4001, "revoked_request_id": "request", "revoked_by": "alice"}
 """2026-09-21T14:13:20Z."""
+ENDS: dict[str, Any] = {"revoked_ms": FIRST_MS + 4000, "voided_ms": FIRST_MS + 4001, "revoked_request_id": "request", "revoked_by": "alice"}
 
 
 class Service:

@@ -6,7 +6,7 @@ from typing import Any
 
 import oracledb
 
-from authsvc.records.rows import CHANGE_COLUMNS, CLIENT_COLUMNS, RECORD_COLUMNS
+from authsvc.records.rows import CHANGE_COLUMNS, CLIENT_COLUMNS, RECORD_COLUMNS, of_earlier
 
 NOW = "SYS_EXTRACT_UTC(SYSTIMESTAMP)"
 READ_SCHEMA_VERSION = "SELECT version_num FROM alembic_version"
@@ -58,11 +58,7 @@ def _earlier(column: str) -> str:
 
 
 def _of_earlier(time: str, column: str) -> str:
-    """What is said of the earlier of two times for one event."""
-    return (
-        f"CASE WHEN s.{time} IS NULL OR s.{time} > t.{time} THEN t.{column}"
-        f" WHEN t.{time} IS NULL OR s.{time} < t.{time} THEN s.{column} ELSE {_earlier(column)} END"
-    )
+    return of_earlier(f"t.{time}", f"s.{time}", f"t.{column}", f"s.{column}", _earlier(column))
 
 
 MERGE_RECORD = f"""

@@ -29,6 +29,14 @@ record_values = attrgetter(
 """A TokenRecord as RECORD_COLUMNS."""
 
 
+def of_earlier(held_time: str, new_time: str, held: str, new: str, lesser: str) -> str:
+    """SQL for what is said of the earlier of two times for one event; `lesser` of what is said where the times are the same."""
+    return (
+        f"CASE WHEN {new_time} IS NULL OR {new_time} > {held_time} THEN {held}"
+        f" WHEN {held_time} IS NULL OR {new_time} < {held_time} THEN {new} ELSE {lesser} END"
+    )
+
+
 LAST_NAME = b"\xff" * 20
 """No name is behind it."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from authsvc.records.rows import CHANGE_COLUMNS, CLIENT_COLUMNS, RECORD_COLUMNS
+from authsvc.records.rows import CHANGE_COLUMNS, CLIENT_COLUMNS, RECORD_COLUMNS, of_earlier
 
 # The clock of the machine that holds the file, in ms: 2440587.5 is the Julian day of 1970-01-01.
 NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
@@ -45,11 +45,7 @@ def _earlier(column: str) -> str:
 
 
 def _of_earlier(time: str, column: str) -> str:
-    """What is said of the earlier of two times for one event."""
-    return (
-        f"CASE WHEN excluded.{time} IS NULL OR excluded.{time} > {time} THEN {column}"
-        f" WHEN {time} IS NULL OR excluded.{time} < {time} THEN excluded.{column} ELSE {_earlier(column)} END"
-    )
+    return of_earlier(time, f"excluded.{time}", column, f"excluded.{column}", _earlier(column))
 
 
 MERGE_RECORD = f"""
