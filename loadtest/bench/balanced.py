@@ -28,6 +28,8 @@ INSTANCES = 4
 TOKENS = 2000
 WAYS = 5
 """Subjects of an endpoint; the first is one instance with nothing before it, the last but one four behind nginx."""
+ONE_BEHIND_NGINX, FOUR = "one behind nginx", "four behind nginx"
+CONSTANT_RATE = "constant rate"
 SHARE = 0.7
 """Of the best rate, for the constant one."""
 
@@ -47,9 +49,9 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
             for name, requests in (("validate", validates), ("token", _issues(made)))
             for where, url, stack, nginx in (
                 ("one instance", one.layout.instance_urls[0], one, None),
-                ("one behind nginx", one.layout.base_url, one, one.nginx),
+                (ONE_BEHIND_NGINX, one.layout.base_url, one, one.nginx),
                 ("one behind nginx, over TCP", one.stream_url, one, one.stream),
-                ("four behind nginx", four.layout.base_url, four, four.nginx),
+                (FOUR, four.layout.base_url, four, four.nginx),
                 ("four behind nginx, over TCP", four.stream_url, four, four.stream),
             )
         ]
@@ -127,7 +129,7 @@ def _report(subjects: list[Subject], peak: float, timed: Timed, console: Console
         f"{SHARE:.0%} of {peak:,.0f} validates a second, at a constant rate: half are answered in {p50:.1f} ms, 99 % in {p99:.1f} ms"
     )
     console.print(f"timed from when each was due; {timed.most_waiting} waited for a connection at most")
-    rows.append({"what": "constant rate", "rate": SHARE * peak, "p50_ms": p50, "p99_ms": p99, "most_waiting": timed.most_waiting})
+    rows.append({"what": CONSTANT_RATE, "rate": SHARE * peak, "p50_ms": p50, "p99_ms": p99, "most_waiting": timed.most_waiting})
     return {"connections": CONNECTIONS, "rows": rows}
 
 

@@ -1,4 +1,4 @@
-"""`scripts/bench`: CPU per request of every endpoint on one instance pinned to one core, beside references in the same run."""
+"""`scripts/bench cpu`: CPU per request of every endpoint on one instance pinned to one core, beside references in the same run."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ TOKENS = 2000
 """Different tokens, asked for in turn."""
 ONCE, ONCE_PLAIN = 45_000, 6000
 """Requests a second that are prepared where each is for a token of its own: more than are answered."""
+REFUSED = "refused with 429"
+"""The row of an instance that refuses all it is asked for."""
 REACH_PLAIN = 6.0
 """The plain route's CPU over the endpoint's: what is aimed at."""
 
@@ -174,7 +176,7 @@ def _subjects(made: Bed, service: Process, compiled: Compiled, seconds: int) -> 
         Subject("canned", urls["canned"], canned, lambda: validates),
         Subject("empty app", urls["empty"], empty, lambda: validates),
         Subject(compiled.name, compiled.url, compiled.process, lambda: validates),
-        Subject("refused with 429", urls["full"], full, lambda: issues, refused=True),
+        Subject(REFUSED, urls["full"], full, lambda: issues, refused=True),
     ]
     for endpoint in ENDPOINTS:
         for prefix, url, process, store, once in (
@@ -203,7 +205,7 @@ def _report(subjects: dict[str, Subject], compiled: Compiled, console: Console) 
         if name.startswith("plain "):
             continue
         cpu = [sample.cpu_microseconds for sample in subject.samples]
-        of_canned = canned.over(subject)
+        of_canned, of_compiled = canned.over(subject), subjects[compiled.name].over(subject)
         plain = subjects.get(f"plain {name}")
         row = {
             "what": name,
@@ -217,6 +219,7 @@ def _report(subjects: dict[str, Subject], compiled: Compiled, console: Console) 
             "empty_over_this": empty.cpu_microseconds() / subject.cpu_microseconds(),
             "plain_over_this": plain.cpu_microseconds() / subject.cpu_microseconds() if plain else None,
             "compiled_over_this": subjects[compiled.name].cpu_microseconds() / subject.cpu_microseconds(),
+            "compiled_spread": [min(of_compiled), max(of_compiled)],
         }
         rows.append(row)
         table.add_row(
@@ -235,4 +238,4 @@ def _report(subjects: dict[str, Subject], compiled: Compiled, console: Console) 
     console.print(table)
     console.print(f"{CONNECTIONS} connections; plain/this is to reach {REACH_PLAIN:.0f}.")
     console.print(f"compiled: the CPU of {compiled.name} over this, to reach {compiled.reach} for validate.")
-    return {"connections": CONNECTIONS, "compiled": compiled.name, "rows": rows}
+    return {"connections": CONNECTIONS, "compiled": compiled.name, "compiled_aim": compiled.reach, "rows": rows}

@@ -42,8 +42,8 @@ async def bytes_per_token(tokens: int, port: int, console: Console) -> float:
         await client.aclose()
 
 
-def measure(tokens: int, console: Console) -> float:
-    """Measure on a Redis of our own and print the figure with the server's name."""
+def measure(tokens: int, console: Console) -> dict[str, object]:
+    """Measure on a Redis of our own; prints the figure with the server's name and returns it."""
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         command = [str(find_redis().path), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--appendonly", "no"]
@@ -56,4 +56,4 @@ def measure(tokens: int, console: Console) -> float:
     value = encode_token(TokenValue("a", 12, CLIENT_ID, 123456, SCOPE, 1790000000, 3600))
     console.print(f"{figure:.1f} bytes of Redis memory per live token")
     console.print(f"{tokens:,} tokens with values of {len(value)} bytes, {find_redis().version}")
-    return figure
+    return {"tokens": tokens, "bytes_per_token": figure}

@@ -15,13 +15,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, observed, overload, profiled, records, worker
+from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, observed, overload, profiled, records, release, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 from outcome.command import run_command
 
 WIDTH = 140
 """Of the tables; a narrower terminal breaks their lines, which is easier to read than names cut short."""
+
+LOADED_SECONDS = 600
+"""Of the load under which a worker's memory is watched."""
+TOKENS = 1_000_000
+"""Stored in Redis, to see what one costs."""
 
 Seconds = Annotated[int, typer.Option(min=1, help="Length of one round of one subject.")]
 Rounds = Annotated[int, typer.Option(min=1, help="Rounds, alternating between the subjects.")]
@@ -33,18 +38,25 @@ console.width = max(console.width, WIDTH)
 
 
 @app.callback(invoke_without_command=True)
-def of_cpu(
+def of_release(
     context: typer.Context,
     seconds: Seconds = 4,
     rounds: Rounds = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="One round of one second of each: a look, no figure.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One round of one second of each, in two minutes: a look, no figure.")] = False,
     json_file: Json = None,
 ) -> None:
-    """CPU per request of every endpoint, beside a canned answer, an empty app and plain FastAPI routes."""
+    """All that a release is judged by, in some 25 minutes: cpu, balanced, worker, memory and records, and what is to be reached of each."""
     if context.invoked_subcommand is None:
         _needs("wrk", "taskset")
-        length, times = (1, 1) if quick else (seconds, rounds)
-        _keep(_in_folder(lambda folder: cpu.bench(length, times, folder, console)), json_file)
+        lengths = release.QUICK if quick else release.Lengths(seconds, rounds, LOADED_SECONDS, TOKENS)
+        _keep(_in_folder(lambda folder: release.measure(lengths, folder, console)), json_file)
+
+
+@app.command("cpu")
+def of_cpu(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """CPU per request of every endpoint, beside a canned answer, an empty app and plain FastAPI routes."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: cpu.bench(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("balanced")
@@ -62,10 +74,10 @@ def of_overload(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None
 
 
 @app.command("memory")
-def of_memory(tokens: Annotated[int, typer.Option(min=1, help="Tokens to store.")] = 200_000) -> None:
+def of_memory(tokens: Annotated[int, typer.Option(min=1, help="Tokens to store.")] = TOKENS, json_file: Json = None) -> None:
     """Bytes of Redis memory that a live token costs."""
     _needs("taskset")
-    memory.measure(tokens, console)
+    _keep(memory.measure(tokens, console), json_file)
 
 
 @app.command("bytes")
@@ -92,7 +104,7 @@ def of_backlog(
 
 @app.command("worker")
 def of_worker(
-    seconds: Annotated[int, typer.Option(min=1, help="Length of the load.")] = 600, rounds: Rounds = 5, json_file: Json = None
+    seconds: Annotated[int, typer.Option(min=1, help="Length of the load.")] = LOADED_SECONDS, rounds: Rounds = 5, json_file: Json = None
 ) -> None:
     """How soon an instance is ready, and whether a worker's memory stays as it is under load."""
     _needs("wrk", "taskset")

@@ -91,15 +91,20 @@ class Admission:
         self._unread.append((self.arrival(), resume))
         self._expire_later()
 
-    def enter_at_once(self) -> bool:
-        """Take a place if there is one and nobody is pressed; what `enter` would do then. Else nothing happens."""
+    def enter_at_once(self) -> float | None:
+        """`open_at` and then `enter`, where there is a place and nobody is pressed: in one call. Else nothing happens (None)."""
+        began = self._turn_began
+        if began is None:
+            began = self.arrival()
+        elif monotonic() >= self._turn_ends:
+            return None
         counts = self._counts
         if counts.in_flight >= self._max_in_flight or self._queue or self._pressed_turns >= PRESSED_TURNS:
-            return False
+            return None
         counts.in_flight += 1
         if self._refusals < _MOST_REFUSALS_SAVED:
             self._refusals += REFUSED_SHARE
-        return True
+        return began
 
     def enter(self, arrived: float) -> Promise[None] | None:
         """Take a place: at once (None), or when the promise is resolved. SlowDown, raised or in the promise, if it takes too long."""
@@ -121,12 +126,16 @@ class Admission:
     def leave(self) -> None:
         """Give the place back."""
         self._counts.in_flight -= 1
+        if self._queue:
+            self._give_places()
+        if self._unread:
+            self._read_on()
+
+    def _give_places(self) -> None:
         while self._queue and self._counts.in_flight < self._max_in_flight:
             _, turn = self._queue.popleft()
             self._counts.in_flight += 1
             turn.resolve(None)
-        if self._unread:
-            self._read_on()
 
     def see_backlog(self, entries: int, memory_limit_bytes: int) -> int:
         """Note how many entries wait to be written, and how much memory Redis has for everything; returns the limit that follows."""

@@ -40,9 +40,11 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        bucket = int(seconds * _PER_SECOND).bit_length()
-        self.counts[bucket if bucket < 15 else 15] += 1
         self.total_seconds += seconds
+        try:
+            self.counts[int(seconds * _PER_SECOND).bit_length()] += 1
+        except IndexError:
+            self.counts[-1] += 1
 
 
 class Counts:

@@ -84,17 +84,14 @@ class Promise(Generic[T]):
 def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None, Exception | None], None]) -> None:
     """Run a coroutine that awaits nothing but promises; `done(value, error)` is called once, perhaps before this returns."""
 
-    value: T | None = None
-    error: Exception | None = None
     try:
-        waiting = coroutine.send(None)
-    except StopIteration as finished:
-        value = finished.value
-    except Exception as raised:
-        error = raised
-    else:
         # As `when_settled` does.
-        waiting._resume = partial(drive, coroutine, done)
+        coroutine.send(None)._resume = partial(drive, coroutine, done)
+    except StopIteration as finished:
+        value, error = finished.value, None
+    except Exception as raised:
+        value, error = None, raised
+    else:
         return
     done(value, error)
 

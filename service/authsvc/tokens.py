@@ -25,7 +25,7 @@ from authsvc.errors import (
 from authsvc.live.directory import Directory, KnownClient
 from authsvc.live.tokens import DONE, STALE, LiveTokens, decode, stored
 from authsvc.metrics import Counts
-from authsvc.model import Event, Kind, TokenValue
+from authsvc.model import Event, Kind, TokenValue, Tombstone
 
 ATTEMPTS = 50
 """How often a step is judged again because clients change faster than it gets through."""
@@ -150,7 +150,9 @@ class Tokens:
             # Two versions that are missing are equal too, and mean anything but up to date.
             if call.version != self._directory.current or call.version is None:
                 await self._directory.reach(call.version)
-            value = self._alive(reply)
+            value = decode(reply)
+            if type(value) is not TokenValue or not self._lives(value):
+                raise self._ended(value)
             if scopes and not set(scopes) <= set(value.scope.split(" ")):
                 raise InsufficientScope("The token does not carry every scope that was asked for.", client_id=value.client_id)
             if value.kind == ACCESS:
@@ -237,17 +239,14 @@ class Tokens:
             return "all tokens of its client were ended since (revoke-tokens, an import, or the client was added anew)"
         return "its client is disabled"
 
-    def _alive(self, reply: bytes | None) -> TokenValue:
-        """The live value that a read found, by a directory that is new enough for it."""
-        value = decode(reply)
+    def _ended(self, value: TokenValue | Tombstone | None) -> InvalidToken:
+        """Why what a read found is no live token, by a directory that is new enough for it."""
         if value is None:
-            raise InvalidToken("The token is unknown or has expired.")
+            return InvalidToken("The token is unknown or has expired.")
         if isinstance(value, TokenValue):
-            if self._lives(value):
-                return value
             because = f"The token has ended: {self.ended_because(value)}."
-            raise InvalidToken("The token is unknown or has expired.", because, value.client_id)
-        raise InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.", client_id=value.client_id)
+            return InvalidToken("The token is unknown or has expired.", because, value.client_id)
+        return InvalidToken("The token was used." if value.reason == Event.USED else "The token was revoked.", client_id=value.client_id)
 
     def _lives(self, value: TokenValue) -> bool:
         """Whether the directory agrees with a stored token: incarnation, client, epoch."""

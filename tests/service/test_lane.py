@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from service.one_instance import FORM, JSON, OneInstance, basic, bearer, encoded, one_instance
-from service.wire import Connection, Field
+from service.wire import Answer, Connection, Field
 from service.wire import request as in_bytes
 
 CHANGING = re.compile(
@@ -51,6 +51,31 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         yield Both(lane, asgi)
         for instance in (lane, asgi):
             assert "Traceback" not in instance.log()
+
+    def assert_same_in_turn(self, asked: Sequence[tuple[bytes, int]]) -> None:
+        """Send each request in two pieces, if its cut leaves two, when the one before was answered; compare all answers."""
+        lane, asgi = (_answers_in_turn(instance.port, asked) for instance in (self.lane, self.asgi))
+        assert lane == asgi
+
+
+def _answers_in_turn(port: int, asked: Sequence[tuple[bytes, int]]) -> list[bytes]:
+    """What each request of one connection brings, without what may differ; the connection may end with one."""
+    answers = []
+    with Connection(port) as connection:
+        for request, cut in asked:
+            connection.send(*filter(None, (request[:cut], request[cut:])))
+            answer = connection.answer(request.split(b" ", 1)[0].decode())
+            while answer is not None and answer.status < 200:
+                answer = connection.answer()
+            answers.append(CHANGING.sub(b"*", b"none" if answer is None else _text(answer)))
+            if answer is None or answer.header("connection") == "close":
+                break
+    return answers
+
+
+def _text(answer: Answer) -> bytes:
+    lines = (b"%b: %b" % (name.encode(), value.encode("latin-1")) for name, value in answer.fields)
+    return b"\n".join((b"%d" % answer.status, *lines, b"", answer.body))
 
 
 def _all_answers(port: int, packets: tuple[bytes, ...]) -> bytes:
@@ -139,3 +164,12 @@ def test_random_requests_in_random_pieces_are_answered_alike(both: Both, source:
     asked = b"".join(questions[number] for number in chosen[: last + 1])
     cuts = sorted(source.randrange(len(asked) + 1) for _ in range(data.draw(st.integers(0, 6))))
     both.assert_same(*(asked[start:end] for start, end in zip([0, *cuts], [*cuts, len(asked)], strict=True) if end > start))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=2, max_size=12))
+def test_random_requests_in_turn_are_answered_alike(both: Both, drawn: list[tuple[int, int]]) -> None:
+    """A connection that owes nothing goes the shortest way, whatever came before on it."""
+    questions = _questions(both)
+    chosen = [(questions[number % len(questions)], cut) for number, cut in drawn]
+    both.assert_same_in_turn([(asked, cut % (2 * len(asked))) for asked, cut in chosen])

@@ -13,30 +13,36 @@ from authsvc.http.access_log import AccessLog, Address
 from authsvc.http.handlers import Handler, Handlers
 from authsvc.http.request import Request, loggable
 from authsvc.http.response import Response, refused
-from authsvc.metrics import Counts
+from authsvc.metrics import Counts, Durations
 
 log = structlog.get_logger(__name__)
 
 
 class Endpoint(NamedTuple):
-    """A hot path: its name in metrics and logs, the methods it takes (HEAD answers as GET), and who answers."""
+    """A hot path: its name in metrics and logs, the methods it takes (HEAD answers as GET), who answers, and what was answered."""
 
     name: str
     methods: tuple[str, ...]
     handler: Handler
+    answers: dict[int, int]
+    """Of each status, since the process began."""
+    durations: Durations
 
 
 class Endpoints:
     """All hot endpoints of one worker, however a request comes in."""
 
     def __init__(self, handlers: Handlers, counts: Counts, admission: Admission, access_log: AccessLog) -> None:
+        hot: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
+            ("token", ("POST",), handlers.token),
+            ("ott", ("POST",), handlers.ott),
+            ("validate", ("GET", "POST"), handlers.validate),
+            ("introspect", ("POST",), handlers.introspect),
+            ("revoke", ("POST",), handlers.revoke),
+            ("health", ("GET",), handlers.health),
+        )
         self._by_path = {
-            "/token": Endpoint("token", ("POST",), handlers.token),
-            "/ott": Endpoint("ott", ("POST",), handlers.ott),
-            "/validate": Endpoint("validate", ("GET", "POST"), handlers.validate),
-            "/introspect": Endpoint("introspect", ("POST",), handlers.introspect),
-            "/revoke": Endpoint("revoke", ("POST",), handlers.revoke),
-            "/health": Endpoint("health", ("GET",), handlers.health),
+            f"/{name}": Endpoint(name, methods, handler, counts.requests[name], counts.durations[name]) for name, methods, handler in hot
         }
         self._counts = counts
         self._admission = admission
@@ -64,19 +70,6 @@ class Endpoints:
         self.note(endpoint.name, response, request.id, arrived, address, request, failure)
         # Its traceback holds this frame: each would keep the other, and the request, until somebody looks for garbage.
         failure = None
-        return response
-
-    def finish(self, endpoint: Endpoint, response: Response | None, error: Exception | None, request_id: bytes, arrived: float) -> Response:
-        """`answer`, for a handler that was started in a place taken by `enter_at_once`: no coroutine around it, which would cost.
-
-        Nothing is told of it: while the access log is on, requests take the other way.
-        """
-        self._admission.leave()
-        if response is None:
-            response = failed(error, endpoint.name, request_id)
-        name, counts = endpoint.name, self._counts
-        counts.requests[name][response.status] += 1
-        counts.durations[name].add(monotonic() - arrived)
         return response
 
     def note(

@@ -18,7 +18,9 @@ from authsvc.model import Kind, TokenValue
 from authsvc.promise import Promise
 from authsvc.tokens import Active, Tokens
 
-Handler = Callable[[Request], Coroutine[Promise[Any], None, Response]]
+Answer = Coroutine[Promise[Any], None, Response]
+"""An answer that comes when its promises are kept."""
+Handler = Callable[[Request], Answer]
 
 HEALTHY = ok(b'{"status":"ok"}')
 INACTIVE = ok(b'{"active":false}')
@@ -32,13 +34,13 @@ class Handlers:
         self._tokens = tokens
         self._admission = admission
 
-    async def token(self, request: Request) -> Response:
+    def token(self, request: Request) -> Answer:
         """`POST /token`: an access token for the client (RFC 6749, 4.4)."""
-        return await self._issue(request, Kind.ACCESS)
+        return self._issue(request, Kind.ACCESS)
 
-    async def ott(self, request: Request) -> Response:
+    def ott(self, request: Request) -> Answer:
         """`POST /ott`: a one-time token for the client."""
-        return await self._issue(request, Kind.ONE_TIME)
+        return self._issue(request, Kind.ONE_TIME)
 
     async def _issue(self, request: Request, kind: Kind) -> Response:
         self._admission.check_backlog()
@@ -63,23 +65,11 @@ class Handlers:
 
     async def validate(self, request: Request) -> Response:
         """`GET` or `POST /validate`: is this token good, for these scopes; consumes a one-time token."""
-        query = request.query_parameters() if request.query else {}
-        bearer = request.bearer
-        if request.method == "GET":
-            if bearer is None:
-                raise CredentialsMissing("An Authorization: Bearer header is needed.")
-            token, scope = bearer, query.get("scope")
-        else:
-            if "scope" in query:
-                # Ignored, it would let a caller believe that the scope was checked.
-                raise InvalidRequest("scope of a POST comes in the body.")
-            plain = request.only_token() if bearer is None else None
-            if plain is not None:
-                token, scope = plain, None
-            else:
-                parameters = request.parameters()
-                token, scope = _one_token(bearer, parameters), parameters.get("scope")
-        active = await self._tokens.validate(token, () if scope is None else _scopes_to_hold(scope), request.id)
+        token = request.only_token()
+        to_hold: tuple[str, ...] = ()
+        if token is None:
+            token, to_hold = _token_and_scopes(request)
+        active = await self._tokens.validate(token, to_hold, request.id)
         body, fields = _active(b'{"active":true,"valid":true,', active)
         return tuple.__new__(Response, (200, fields, body))
 
@@ -110,7 +100,21 @@ class Handlers:
         return HEALTHY
 
 
-def _scopes_to_hold(scope: str) -> tuple[str, ...]:
+def _token_and_scopes(request: Request) -> tuple[bytes, tuple[str, ...]]:
+    """What is to be validated, and which scopes it must have."""
+    query, bearer = request.query_parameters(), request.bearer
+    if request.method == "GET":
+        if bearer is None:
+            raise CredentialsMissing("An Authorization: Bearer header is needed.")
+        return bearer, _scopes_to_hold(query.get("scope"))
+    if "scope" in query:
+        # Ignored, it would let a caller believe that the scope was checked.
+        raise InvalidRequest("scope of a POST comes in the body.")
+    parameters = request.parameters()
+    return _one_token(bearer, parameters), _scopes_to_hold(parameters.get("scope"))
+
+
+def _scopes_to_hold(scope: str | None) -> tuple[str, ...]:
     try:
         return scopes(scope)
     except InvalidScope as refusal:

@@ -38,18 +38,22 @@ class PlainHead(NamedTuple):
     body_bytes: int
 
 
+Known = tuple[PlainHead, bytes | None, bytes | None]
+"""A head, and the bearer token and request id that were cut out of it."""
+
+
 class Heads:
     """The heads of one worker; `endpoint_at` knows the paths."""
 
     def __init__(self, endpoint_at: Callable[[str], Endpoint | None]) -> None:
         self._endpoint_at = endpoint_at
-        self._known: dict[bytes, PlainHead | None] = {}
+        self._known: dict[bytes, Known | None] = {}
 
-    def read(self, head: bytes) -> tuple[PlainHead, bytes | None, bytes | None] | None:
+    def read(self, head: bytes) -> Known | None:
         """A head up to its empty line: what it means, its bearer token and its request id; None if it is not plain."""
-        plain = self._known.get(head)
-        if plain is not None:
-            return plain, None, None
+        known = self._known.get(head)
+        if known is not None:
+            return known
         request_id = token = None
         # One look for each tells of most heads that there is nothing to cut.
         if b"equest-I" in head or b"equest-i" in head:
@@ -64,18 +68,19 @@ class Heads:
             else:
                 head, token = _cut(head, _TOKENS, _TOKEN)
         try:
-            plain = self._known[head]
+            known = self._known[head]
         except KeyError:
-            plain = self._learn(head)
-        return None if plain is None else (plain, token, request_id)
+            known = self._learn(head)
+        return None if known is None else (known[0], token, request_id)
 
-    def _learn(self, head: bytes) -> PlainHead | None:
+    def _learn(self, head: bytes) -> Known | None:
         if len(head) > LONGEST_HEAD:
             return None
         if len(self._known) >= MOST_HEADS:
             self._known.clear()
-        plain = self._known[head] = self._parse(head)
-        return plain
+        plain = self._parse(head)
+        known = self._known[head] = None if plain is None else (plain, None, None)
+        return known
 
     def _parse(self, head: bytes) -> PlainHead | None:
         seen = _Seen()

@@ -62,7 +62,7 @@ def loggable(request_id: bytes) -> str:
 class Head:
     """What stands before a body and matters to a hot endpoint; the same for every request with the same head."""
 
-    __slots__ = ("_basic", "authorization", "form", "json", "method", "query", "scheme")
+    __slots__ = ("_basic", "authorization", "form", "is_bearer", "json", "method", "query", "scheme")
 
     def __init__(self, method: str, query: bytes, authorization: bytes | None, content_type: bytes | None) -> None:
         self.method = method
@@ -72,6 +72,7 @@ class Head:
         self.json = kind == b"application/json"
         scheme, _, value = (authorization or b"").partition(b" ")
         self.scheme = None if authorization is None else scheme.lower()
+        self.is_bearer = self.scheme == b"bearer"
         self.authorization = value.strip(b" ")
         self._basic: Credentials | None = None
 
@@ -96,7 +97,7 @@ class Request:
         """The method; GET for a HEAD."""
         self.query = head.query
         """The query string as it came."""
-        self.bearer = (authorization or head.authorization) if head.scheme == b"bearer" else None
+        self.bearer = (authorization or head.authorization) if head.is_bearer else None
         """The token of an `Authorization: Bearer` (RFC 6750, 2.1); None if there is no such header."""
 
     def parameters(self) -> dict[str, str]:
@@ -115,9 +116,13 @@ class Request:
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded or application/json.")
 
     def only_token(self) -> bytes | None:
-        """The token of a form that holds nothing else, where nothing is encoded: by far the most bodies that hold one."""
+        """The token where the request says nothing else: a Bearer and no body, or a form with nothing encoded. Most are like that."""
         body = self.body
-        if self._head.form and body.startswith(b"token=") and body.translate(None, _PLAIN) == b"=":
+        if self.query:
+            return None
+        if not body:
+            return self.bearer
+        if self._head.form and body.startswith(b"token=") and self.bearer is None and body.translate(None, _PLAIN) == b"=":
             return body[6:] or None
         return None
 

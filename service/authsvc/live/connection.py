@@ -81,27 +81,27 @@ class ScriptCall(Call):
 class CallOfSeveral(Call):
     """Several commands in one place; the reply is a list, with an Unavailable in a failed one's place."""
 
-    __slots__ = ("_replies", "missing")
+    __slots__ = ("missing", "replies")
 
     def __init__(self, expected: int) -> None:
         super().__init__()
         self.missing = expected
-        self._replies: list[Reply] = []
+        self.replies: list[Reply] = []
 
     @property
     def all_moved(self) -> bool:
         """Whether nothing was done so far: another master has the keys of all that was answered."""
-        return all(isinstance(reply, Moved) for reply in self._replies)
+        return all(isinstance(reply, Moved) for reply in self.replies)
 
     def begin_again(self) -> None:
         """Forget the replies: all will be sent once more."""
-        self.missing += len(self._replies)
-        self._replies.clear()
+        self.missing += len(self.replies)
+        self.replies.clear()
 
     def take(self, reply: Reply, version: bytes | None) -> bytes | None:
         self.missing -= 1
-        self._replies.append(translate(reply) if isinstance(reply, hiredis.ReplyError) else reply)
-        return None if self.missing else super().take(self._replies, version)
+        self.replies.append(translate(reply) if isinstance(reply, hiredis.ReplyError) else reply)
+        return None if self.missing else super().take(self.replies, version)
 
 
 class Batch:
@@ -162,15 +162,17 @@ class Connection(asyncio.Protocol):
         """Add one call (perhaps of several commands packed together) to this turn's batch."""
         if self.lost:
             call.reject(Unavailable("The shared store is out of reach."))
-        elif self._paused or len(self._waiting) > MAX_WAITING:
+            return
+        buffer, waiting = self._buffer, self._waiting
+        if self._paused or len(waiting) > MAX_WAITING:
             call.reject(Unavailable("The shared store does not keep up."))
-        else:
-            if not self._buffer:
-                self._loop.call_soon(self._flush)
-                self._buffer.append(self.version_command)
-                self._waiting.append(Batch(monotonic()))
-            self._buffer.append(command)
-            self._waiting.append(call)
+            return
+        if not buffer:
+            self._loop.call_soon(self._flush)
+            buffer.append(self.version_command)
+            waiting.append(Batch(monotonic()))
+        buffer.append(command)
+        waiting.append(call)
 
     def _flush(self) -> None:
         if self._buffer and self._transport is not None and not self.lost:
@@ -182,9 +184,15 @@ class Connection(asyncio.Protocol):
             self._reader.feed(data)
             next_reply, waiting = self._reader.gets, self._waiting
             while (reply := next_reply()) is not False:
-                # Most replies are bytes for a plain call: as `_deliver` and `take` do, without a call of Python's for each.
+                # Most replies are bytes, for one who still waits: as `_deliver` and `take` do, without a call of Python's for each.
                 place = waiting[0] if waiting else None
-                if type(place) is Call and type(reply) is bytes and not place.settled:
+                if (type(place) is Call or type(place) is CallOfSeveral) and type(reply) is bytes and not place.settled:
+                    if type(place) is CallOfSeveral:
+                        place.missing -= 1
+                        place.replies.append(reply)
+                        if place.missing:
+                            continue
+                        reply = place.replies
                     waiting.popleft()
                     place.version = self._version
                     place.settled = True

@@ -35,15 +35,15 @@ def encode_token(value: TokenValue) -> bytes:
 def decode_token(stored: bytes) -> TokenValue | Tombstone:
     """Read what is kept under a token's key: a live value or a tombstone."""
     try:
-        words = stored.decode("ascii").split(" ", 6)
-        mark = words[0]
-        if mark == "1a" or mark == "1o":
-            mark, incarnation, client_id, epoch, issued, ttl, scope = words
-            # Not by the class: that, and its _make, are calls of Python's for each request.
-            return tuple.__new__(TokenValue, (mark[1], int(incarnation), client_id, int(epoch), scope, int(issued), int(ttl)))
-        if mark in ("1u", "1r"):
-            _, at_ms, client_id = words
-            return Tombstone(mark[1], int(at_ms), client_id)
+        if stored[1:2] in b"ao":
+            mark, incarnation, client_id, epoch, issued, ttl, scope = stored.decode("ascii").split(" ", 6)
+            if mark == "1a" or mark == "1o":
+                # Not by the class: that, and its _make, are calls of Python's for each request.
+                return tuple.__new__(TokenValue, (mark[1], int(incarnation), client_id, int(epoch), scope, int(issued), int(ttl)))
+        else:
+            mark, at_ms, client_id = stored.decode("ascii").split(" ")
+            if mark in ("1u", "1r"):
+                return Tombstone(mark[1], int(at_ms), client_id)
     except ValueError as error:
         raise _stranger(stored) from error
     raise _stranger(stored)
@@ -51,7 +51,7 @@ def decode_token(stored: bytes) -> TokenValue | Tombstone:
 
 def encode_event(event: Event, name: bytes, at_ms: int, token: bytes) -> bytes:
     """`1i`, the 20-byte name, the time in ms, a space, and the token value byte for byte."""
-    return b"1%b%b%d %b" % (event.value.encode("ascii"), name, at_ms, token)
+    return b"1%b%b%d %b" % (event.encode("ascii"), name, at_ms, token)
 
 
 def decode_event(stored: bytes, request_id: bytes = b"", by: bytes = b"") -> TokenEvent:

@@ -106,8 +106,9 @@ class Pipeline:
     def call(self, command: bytes, replies: int = 1) -> Call:
         """Ask; the reply is awaited. `command` may be several packed commands, then the reply is a list."""
         call = Call() if replies == 1 else CallOfSeveral(replies)
-        if self._connection is not None:
-            self._connection.send(command, call)
+        connection = self._connection
+        if connection is not None:
+            connection.send(command, call)
         else:
             self._send(command, call)
         return call
