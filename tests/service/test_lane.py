@@ -43,6 +43,11 @@ class Both:
         assert CHANGING.sub(b"*", lane) == CHANGING.sub(b"*", asgi)
         return lane
 
+    def assert_same_in_turn(self, asked: Sequence[tuple[bytes, int]]) -> None:
+        """Send each request in two pieces, if its cut leaves two, when the one before was answered; compare all answers."""
+        lane, asgi = (_answers_in_turn(instance.port, asked) for instance in (self.lane, self.asgi))
+        assert lane == asgi
+
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
@@ -51,12 +56,6 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         yield Both(lane, asgi)
         for instance in (lane, asgi):
             assert "Traceback" not in instance.log()
-
-    def assert_same_in_turn(self, asked: Sequence[tuple[bytes, int]]) -> None:
-        """Send each request in two pieces, if its cut leaves two, when the one before was answered; compare all answers."""
-        lane, asgi = (_answers_in_turn(instance.port, asked) for instance in (self.lane, self.asgi))
-        assert lane == asgi
-
 
 def _answers_in_turn(port: int, asked: Sequence[tuple[bytes, int]]) -> list[bytes]:
     """What each request of one connection brings, without what may differ; the connection may end with one."""
@@ -173,3 +172,19 @@ def test_random_requests_in_turn_are_answered_alike(both: Both, drawn: list[tupl
     questions = _questions(both)
     chosen = [(questions[number % len(questions)], cut) for number, cut in drawn]
     both.assert_same_in_turn([(asked, cut % (2 * len(asked))) for asked, cut in chosen])
+
+
+def test_what_comes_while_an_earlier_request_is_worked_on_waits_its_turn(both: Both) -> None:
+    """Redis stands still with the second request of the first packet; the second packet could be answered at once."""
+    live = both.lane.issue()
+    health, validate = request("GET", "/health"), request("GET", "/validate", bearer(live))
+    answers = []
+    with Connection(both.lane.port) as connection:
+        with both.lane.redis.standing_still():
+            connection.send(health + validate)
+            answers.append(connection.answer())
+            connection.send(health)
+            # Another connection is answered after the packet was read.
+            assert both.lane.ask("GET", "/health").status == 200
+        answers += [connection.answer() for _ in range(2)]
+    assert ["active" in answer.json for answer in answers if answer is not None] == [False, True, False]

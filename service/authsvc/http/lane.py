@@ -27,6 +27,7 @@ class LaneProtocol(WireProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clear = False
+        """Whether the shortest way may be taken: nothing is owed, held back or half read, and what is written gets through."""
         self._working = False
         self._beginning = False
         self._held = b""
@@ -51,7 +52,7 @@ class LaneProtocol(WireProtocol):
     def data_received(self, data: bytes) -> None:
         if self._clear and not self._told.on:
             end = data.find(b"\r\n\r\n") + 4
-            known = self._heads.read(data[:end])
+            known = self._heads.read(data[:end]) if end > 3 else None
             if known is not None:
                 plain, token, request_id = known
                 endpoint, head, body_bytes = plain
@@ -66,6 +67,7 @@ class LaneProtocol(WireProtocol):
                         self._request_id = request_id = request_id or new_request_id()
                         drive(endpoint.handler(Request(head, data[end:], request_id, token)), self._handled)
                         return
+            self._clear = False
         super().data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -85,7 +87,6 @@ class LaneProtocol(WireProtocol):
         return not self._working and not self._held and super().is_idle
 
     def _feed(self, data: bytes) -> None:
-        self._clear = False
         if self._working or self._held:
             self._held += data
             if len(self._held) > MOST_HELD_BYTES:
@@ -120,6 +121,7 @@ class LaneProtocol(WireProtocol):
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
+            self._clear = False
             drive(self._endpoints.answer(endpoint, request, self._arrived, self.client), self._answered)
             self._beginning = False
             if self._working:
