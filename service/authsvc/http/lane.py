@@ -50,9 +50,9 @@ class LaneProtocol(WireProtocol):
         self._clear = self._admission is not None
 
     def data_received(self, data: bytes) -> None:
-        if self._clear and not self._told.on:
+        if self._clear:
             end = data.find(b"\r\n\r\n") + 4
-            known = self._heads.read(data[:end]) if end > 3 else None
+            known = self._heads.read(data[:end]) if end > 3 and not self._told.on else None
             if known is not None:
                 plain, token, request_id = known
                 endpoint, head, body_bytes = plain
