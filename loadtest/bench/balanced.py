@@ -57,8 +57,12 @@ def measure_balanced(seconds: int, rounds: int, folder: Path, console: Console) 
         ]
         measure_in_turn(subjects, seconds, rounds, folder, console)
         peak = median(sample.rate for sample in subjects[WAYS - 2].samples)
+        anywhere = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {LOAD_CORE})
-        timed: Timed = uvloop.run(ask_at(SHARE * peak, four.layout.port, validates, CONNECTIONS, max(seconds, 5)))
+        try:
+            timed: Timed = uvloop.run(ask_at(SHARE * peak, four.layout.port, validates, CONNECTIONS, max(seconds, 5)))
+        finally:
+            os.sched_setaffinity(0, anywhere)
     if timed.wrong:
         raise BenchError(f"{timed.wrong} answers at a constant rate were wrong.")
     return _report(subjects, peak, timed, console)

@@ -75,9 +75,8 @@ def _of_balanced(part: Result) -> Iterator[Reached]:
 
 def _of_worker(part: Result) -> Iterator[Reached]:
     (row,) = part["rows"]
-    minutes = row["seconds"] / 60
     yield Reached("start of a worker until ready: s", row["start_seconds"], tuple(row["start_spread"]), 1.0, most=True)
-    yield Reached(f"memory of a worker after {minutes:.0f} min of load: MiB", row["memory_mib"], None, 90, most=True, form=".1f")
+    yield Reached(f"memory of a worker after {row['seconds']} s of load: MiB", row["memory_mib"], None, 90, most=True, form=".1f")
     yield Reached("its growth in the second half of that: MiB", row["second_half_mib"], None, 0.5, most=True, form=".1f")
 
 

@@ -29,8 +29,8 @@ class Lengths(NamedTuple):
 QUICK = Lengths(1, 1, 20, 100_000)
 
 
-def measure(lengths: Lengths, folder: Path, console: Console) -> dict[str, object]:
-    """Measure every part, print its table and then that of what is to be reached; returns it all."""
+def measure(lengths: Lengths, folder: Path, console: Console, keep: Callable[[dict[str, object]], None]) -> None:
+    """Measure every part, print its table and then that of what is to be reached; `keep` is given what there is after each part."""
     seconds, rounds, loaded_seconds, tokens = lengths
     parts: dict[str, Callable[[Path], dict[str, object]]] = {
         "cpu": lambda place: cpu.bench(seconds, rounds, place, console),
@@ -46,9 +46,9 @@ def measure(lengths: Lengths, folder: Path, console: Console) -> dict[str, objec
         place.mkdir()
         found = part(place)
         result |= found if name == "cpu" else {name: found}
+        keep(result)
     console.rule("to be reached")
     print_reached(result, console)
-    return result
 
 
 def print_reached(result: dict[str, object], console: Console) -> None:

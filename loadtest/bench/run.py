@@ -42,14 +42,17 @@ def of_release(
     context: typer.Context,
     seconds: Seconds = 4,
     rounds: Rounds = 5,
-    quick: Annotated[bool, typer.Option("--quick", help="One round of one second of each, in two minutes: a look, no figure.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One round of a second of nearly each, in two minutes: a look, no figure.")
+    ] = False,
     json_file: Json = None,
 ) -> None:
     """All that a release is judged by, in some 25 minutes: cpu, balanced, worker, memory and records, and what is to be reached of each."""
     if context.invoked_subcommand is None:
         _needs("wrk", "taskset")
         lengths = release.QUICK if quick else release.Lengths(seconds, rounds, LOADED_SECONDS, TOKENS)
-        _keep(_in_folder(lambda folder: release.measure(lengths, folder, console)), json_file)
+        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+            release.measure(lengths, Path(folder), console, keep=lambda result: _keep(result, json_file))
 
 
 @app.command("cpu")

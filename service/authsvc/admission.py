@@ -13,9 +13,13 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+import structlog
+
 from authsvc.errors import SlowDown
 from authsvc.metrics import Counts
 from authsvc.promise import Promise
+
+log = structlog.get_logger(__name__)
 
 REFUSED_SHARE = 0.25
 """Late requests refused for each one that is worked on."""
@@ -171,9 +175,16 @@ class Admission:
             turn.reject(self._refusal())
         while self._unread and self._refusals >= 1 and self._too_long_since(self._unread[0][0]):
             self._refusals -= 1
-            self._unread.popleft()[1]()
+            self._resume_oldest()
         self._read_on()
         self._expire_later()
+
+    def _resume_oldest(self) -> None:
+        try:
+            self._unread.popleft()[1]()
+        except Exception:
+            # One connection failed; whoever gave his place back, and the others that wait, go on.
+            log.exception("a connection that waited to be read failed")
 
     def _end_turn(self) -> None:
         self._turn_began = None
@@ -187,7 +198,7 @@ class Admission:
         self._reading = True
         try:
             while self._unread and not self.closed:
-                self._unread.popleft()[1]()
+                self._resume_oldest()
         finally:
             self._reading = False
         if self._pressed and not self._unread:

@@ -94,6 +94,8 @@ def drive(coroutine: Coroutine[Promise[Any], None, T], done: Callable[[T | None,
     else:
         return
     done(value, error)
+    # Its traceback holds this frame: each would keep the other, and the request, until somebody looks for garbage.
+    error = None
 
 
 async def settle(coroutine: Coroutine[Promise[Any], None, T]) -> T:

@@ -276,6 +276,18 @@ def test_a_validate_without_a_token(instance: OneInstance) -> None:
             assert_refused(instance.post("/validate", parameters, kind=kind), 400, "invalid_request")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@either_kind_of_token
+def test_the_body_of_a_get_means_nothing(instance: OneInstance, issued_by: str, method: str) -> None:
+    """RFC 9110, 9.3.1: a token in it is neither taken nor used up, nor does it stand beside another."""
+    token, other = instance.issue(target=issued_by), instance.issue()
+    body, form = f"token={token}".encode(), ("Content-Type", FORM)
+    refused = instance.ask(method, "/validate", form, body=body)
+    assert (refused.status, refused.header("www-authenticate")) == (401, "Bearer")
+    assert instance.ask(method, "/validate", form, bearer(other), body=body).status == 200
+    assert instance.valid(token), "it was not consumed"
+
+
 @either_kind_of_token
 @kinds
 def test_a_validate_with_two_tokens(instance: OneInstance, issued_by: str, kind: str) -> None:

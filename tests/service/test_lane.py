@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -56,6 +57,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         yield Both(lane, asgi)
         for instance in (lane, asgi):
             assert "Traceback" not in instance.log()
+
 
 def _answers_in_turn(port: int, asked: Sequence[tuple[bytes, int]]) -> list[bytes]:
     """What each request of one connection brings, without what may differ; the connection may end with one."""
@@ -188,3 +190,51 @@ def test_what_comes_while_an_earlier_request_is_worked_on_waits_its_turn(both: B
             assert both.lane.ask("GET", "/health").status == 200
         answers += [connection.answer() for _ in range(2)]
     assert ["active" in answer.json for answer in answers if answer is not None] == [False, True, False]
+
+
+def test_who_stops_sending_is_answered_all_that_was_asked(both: Both) -> None:
+    validate, health = request("GET", "/validate", bearer(both.lane.issue())), request("GET", "/health")
+    with Connection(both.lane.port) as connection:
+        with both.lane.redis.standing_still():
+            connection.send(validate)
+            assert both.lane.ask("GET", "/health").status == 200
+            connection.send(health * 3)
+            connection.stop_sending()
+            assert both.lane.ask("GET", "/health").status == 200
+        answers = [connection.answer() for _ in range(5)]
+    assert ["active" in answer.json if answer is not None else None for answer in answers] == [True, False, False, False, None]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], phases=[Phase.generate])
+@given(st.randoms(use_true_random=False))
+def test_numbered_requests_are_answered_in_turn(both: Both, source: random.Random) -> None:
+    """Whatever ways they take, in whatever pieces they come, and however long Redis stands still meanwhile."""
+    live = bearer(both.lane.issue())
+    form = ("Content-Type", FORM)
+    kinds: tuple[tuple[str, str, tuple[Field, ...], bytes | None], ...] = (
+        ("GET", "/health", (), None),
+        ("GET", "/nothing", (), None),
+        ("GET", "/validate", (live,), None),
+        ("GET", "/validate", (bearer("garbage"),), None),
+        ("POST", "/validate", (form,), b"token=garbage"),
+        ("POST", "/token", (form, basic("app")), b"grant_type=client_credentials"),
+    )
+    with Connection(both.lane.port) as connection:
+        ids = [f"numbered-{number}" for number in range(source.randint(2, 20))]
+        packets = [b""]
+        for number in ids:
+            method, target, fields, body = source.choice(kinds)
+            asked = request(method, target, *fields, ("X-Request-Id", number), body=body)
+            cut = source.choice((0, 0, len(asked), source.randrange(len(asked))))
+            packets[-1] += asked[:cut]
+            if source.random() < 0.6:
+                packets.append(b"")
+            packets[-1] += asked[cut:]
+        for packet in filter(None, packets):
+            with both.lane.redis.standing_still() if source.random() < 0.3 else contextlib.nullcontext():
+                connection.send(packet)
+                if source.random() < 0.7:
+                    # Another connection is answered after the packet was read.
+                    assert both.lane.ask("GET", "/health").status == 200
+        answers = [connection.answer() for _ in ids]
+    assert [answer and answer.header("x-request-id") for answer in answers] == ids

@@ -73,7 +73,7 @@ class Connection:
         found = self._line(_STATUS_LINE)
         status = int(found[1])
         fields = []
-        while not self._held.startswith(b"\r\n"):
+        while not self._at_empty_line():
             name, value = self._line(_FIELD_LINE).groups()
             fields.append((name.decode("ascii").lower(), value.decode("ascii").strip()))
         self._take(2)
@@ -100,6 +100,11 @@ class Connection:
             self._line(re.compile(rb"\r\n"))
         self._line(re.compile(rb"\r\n"))
         return body
+
+    def _at_empty_line(self) -> bool:
+        while len(self._held) < 2 and self._receive():
+            pass
+        return self._held.startswith(b"\r\n")
 
     def _receive(self) -> bool:
         data = self.socket.recv(65536)

@@ -181,21 +181,22 @@ def test_a_turn_that_has_read_too_long_leaves_the_rest_for_the_next() -> None:
 
 
 def test_while_it_is_closed_it_is_open_at_no_time() -> None:
-    """`open_at` is both questions at once: when, and whether."""
+    """`open_at` is both questions at once: when, and whether; `enter_at_once` takes the place, too."""
 
     async def story() -> None:
-        admission = Admission(Counts(), 1, SHORT_SECONDS)
+        counts = Counts()
+        admission = Admission(counts, 1, SHORT_SECONDS)
         began = admission.open_at()
         assert began == admission.arrival()
         assert admission.open_at() == began
-        assert admission.enter(admission.arrival()) is None
-        assert (admission.closed, admission.open_at()) == (True, None)
+        assert admission.enter_at_once() == began
+        assert (admission.closed, admission.open_at(), admission.enter_at_once(), counts.in_flight) == (True, None, None, 1)
         admission.leave()
         assert admission.open_at() == began
         until = time.monotonic() + 2 * SHORT_SECONDS
         while time.monotonic() < until:
             pass
-        assert (admission.closed, admission.open_at()) == (True, None)
+        assert (admission.closed, admission.open_at(), admission.enter_at_once(), counts.in_flight) == (True, None, None, 0)
 
     run(story)
 

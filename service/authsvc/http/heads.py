@@ -54,6 +54,8 @@ class Heads:
         known = self._known.get(head)
         if known is not None:
             return known
+        if len(head) > LONGEST_HEAD:
+            return None
         request_id = token = None
         # One look for each tells of most heads that there is nothing to cut.
         if b"equest-I" in head or b"equest-i" in head:
@@ -74,8 +76,6 @@ class Heads:
         return None if known is None else (known[0], token, request_id)
 
     def _learn(self, head: bytes) -> Known | None:
-        if len(head) > LONGEST_HEAD:
-            return None
         if len(self._known) >= MOST_HEADS:
             self._known.clear()
         plain = self._parse(head)

@@ -117,7 +117,8 @@ class LaneProtocol(WireProtocol):
                 return b""
             self._request_id = request_id or new_request_id()
             request = Request(head, data[end:whole], self._request_id, token)
-            data = data[whole:]
+            # What follows it is owed an answer, too, whatever comes meanwhile.
+            self._held = data[whole:]
             if self._idle_timer is None or self.timeout_keep_alive_task is not None:
                 self._watch_idleness()
             self._working = self._beginning = True
@@ -125,8 +126,8 @@ class LaneProtocol(WireProtocol):
             drive(self._endpoints.answer(endpoint, request, self._arrived, self.client), self._answered)
             self._beginning = False
             if self._working:
-                self._held = data
                 return b""
+            data, self._held = self._held, b""
         return b""
 
     def _handled(self, response: Response | None, error: Exception | None) -> None:

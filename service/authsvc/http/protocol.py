@@ -60,6 +60,7 @@ class WireProtocol(HttpToolsProtocol):
         self._admission: Admission | None = None
         self._arrived = 0.0
         self._unread: list[bytes] = []
+        self._no_more = False
 
     @property
     def is_new(self) -> bool:
@@ -107,6 +108,8 @@ class WireProtocol(HttpToolsProtocol):
         if data and not self.transport.is_closing():
             self.transport.resume_reading()
             self._feed(data)
+            if self._no_more and not self.transport.is_closing() and not self.eof_received():
+                self.transport.close()
 
     def _feed(self, data: bytes) -> None:
         if self._ending:
@@ -170,7 +173,8 @@ class WireProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a boolean: whether to stay open
         """A client that only stopped sending still gets the answers to all that it asked."""
-        return self._finish_owed()
+        self._no_more = bool(self._unread)
+        return self._no_more or self._finish_owed()
 
     def on_message_begin(self) -> None:
         self._between = False

@@ -123,7 +123,8 @@ class Request:
         if not body:
             return self.bearer
         if self._head.form and body.startswith(b"token=") and self.bearer is None and body.translate(None, _PLAIN) == b"=":
-            return body[6:] or None
+            # What stands in the body of a GET means nothing (RFC 9110, 9.3.1).
+            return (body[6:] or None) if self.method == "POST" else None
         return None
 
     def query_parameters(self) -> dict[str, str]:
