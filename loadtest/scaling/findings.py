@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -96,9 +97,9 @@ class Prediction(NamedTuple):
 
 
 def predictions(record: Record, costs: Mapping[str, Cost], pods: int) -> list[Prediction]:
-    """Of the mix at this number of pods."""
+    """Of the mix at this number of pods; empty where it was not measured, or there are no costs."""
     rows = [row for row in _rows(record, "mix", pods) if all(name in row.cores for name in SIZED)]
-    if not rows:
+    if not (rows and costs):
         return []
     rates = _middle_rates(rows)
     predicted = cores_in_use(rates, costs)
@@ -106,7 +107,25 @@ def predictions(record: Record, costs: Mapping[str, Cost], pods: int) -> list[Pr
 
 
 def costs_of_rows(record: Record, pods: int) -> dict[str, Cost]:
-    """What one request of each endpoint costs, from the rows of single endpoints; empty where one of them is missing.
+    """What one request of each endpoint costs in a mix: what it costs alone, and as much more as a mix did with fewer pods.
+
+    Empty where the row of an endpoint is missing. In a mix fewer requests of a kind meet at a time, to share a batch or a sync of the disk.
+    """
+    more = _dearer_in_a_mix(record, pods)
+    return {endpoint: Cost(*map(operator.mul, cost, more)) for endpoint, cost in _costs_alone(record, pods).items()}
+
+
+def _dearer_in_a_mix(record: Record, pods: int) -> Cost:
+    """The mix over the sum of single endpoints, with the most pods below this number of which both were measured; else 1."""
+    for fewer in sorted((number for number in record.plan.pods if number < pods), reverse=True):
+        found = predictions(record, _costs_alone(record, fewer), fewer)
+        if found:
+            return Cost(*(each.measured / each.predicted for each in found))
+    return Cost(1, 1, 1)
+
+
+def _costs_alone(record: Record, pods: int) -> dict[str, Cost]:
+    """What one request of each endpoint costs where nothing else is asked; empty where one of their rows is missing.
 
     A plan that has to ask for more than its endpoint (a token before it can be revoked) costs what is left when the rest is taken off.
     A one-time token costs its issue and its use; that it is tried again is a validate, which is taken off.

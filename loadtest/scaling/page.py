@@ -147,7 +147,7 @@ def _idle_share(record: Record) -> str:
 
 def _sizes(record: Record, most: int) -> str:
     own = costs_of_rows(record, most)
-    by_own = predictions(record, own, most) if own else []
+    by_own = predictions(record, own, most)
     by_baseline = predictions(record, costs(baseline.baseline(BASELINE)), most)
     if not by_baseline:
         return ""
@@ -155,7 +155,8 @@ def _sizes(record: Record, most: int) -> str:
         "## What `scripts/size` would have said",
         "",
         f"Cores in use under the mix that {most} pods answered: as they were, as `scripts/size --costs docs/scaling-costs.json`",
-        "reckons from what single endpoints cost in this very cluster, and as it reckons from a baseline of other circumstances.",
+        f"reckons from what single endpoints cost in this very cluster with {most} pods and how much more than their sum a mix cost",
+        "with fewer, and as it reckons from a baseline of other circumstances.",
         "",
         "| | measured | from these costs | off by | from the baseline " + BASELINE + " | off by |",
         "|---|---:|---:|---:|---:|---:|",
@@ -175,9 +176,7 @@ def _why(by_own: list[Prediction], by_baseline: list[Prediction]) -> str:
     if by_own:
         off = [each.component for each in by_own if abs(each.error) > NEAR]
         said = (
-            "The sum of single endpoints gives the mix within 15 %.\n"
-            if not off
-            else f"The sum of single endpoints does not give the mix within 15 % for {', '.join(off)}.\n"
+            "These costs give the mix within 15 %.\n" if not off else f"These costs do not give the mix within 15 % for {', '.join(off)}.\n"
         )
     off = [each.component for each in by_baseline if abs(each.error) > NEAR]
     if off:

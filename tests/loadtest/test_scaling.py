@@ -145,6 +145,21 @@ def test_what_a_plan_asks_besides_is_taken_off_and_the_mix_is_predicted() -> Non
     assert costs_of_rows(found, 4) == {}
 
 
+def test_what_a_mix_costs_more_with_fewer_pods_is_foretold_for_more() -> None:
+    found = record(ScalePlan(endpoints=ENDPOINTS, rounds=1))
+    alone = costs_of_rows(found, 4)
+    for each in found.rows:
+        if each.endpoint == "mix":
+            each.cores |= {"auth": each.cores["auth"] * 1.5}
+    dearer = costs_of_rows(found, 4)
+    for endpoint, cost in dearer.items():
+        assert cost == pytest.approx(alone[endpoint]._replace(auth=alone[endpoint].auth * 1.5), rel=1e-6), endpoint
+    assert is_sized(predictions(found, dearer, 4))
+    assert not is_sized(predictions(found, alone, 4))
+    found.rows = [each for each in found.rows if each.endpoint != "mix" or each.pods == 4]
+    assert not is_sized(predictions(found, costs_of_rows(found, 4), 4)), "nothing measured with fewer pods says so"
+
+
 def test_costs_are_kept_for_the_sizing(tmp_path: Path) -> None:
     found = record(ScalePlan(endpoints=ENDPOINTS, rounds=1))
     file = tmp_path / "costs.json"
