@@ -1,4 +1,4 @@
-"""`scripts/bench compare A B`: which rows moved further than the rounds of each differ, and which fell by a fifth."""
+"""`scripts/bench compare A B`: which rows of two results moved further than the rounds of each differ, and which are worse by a fifth."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench.processes import BenchError
+from bench.reach import reached_by_parts
 from outcome.noise import FALL, overlap
 
 
 def compare(before: Path, after: Path, console: Console) -> None:
-    """Print the rows side by side; BenchError if one fell by more than a fifth beyond noise, or is missing."""
+    """Print the rows side by side; BenchError if one is worse by more than a fifth beyond noise, or is missing."""
     then, now = _result(before), _result(after)
     if then["environment"] != now["environment"]:
         console.print(f"The environments differ, so the figures may: {then['environment']}, {now['environment']}.", style="yellow")
@@ -31,15 +32,41 @@ def compare(before: Path, after: Path, console: Console) -> None:
             fallen.append(name)
         word = ("fell" if ratio < 1 else "rose") if moved else "within noise"
         table.add_row(name, f"{row['canned_over_this']:.3f}", f"{later[name]['canned_over_this']:.3f}", f"{ratio:.2f}", word)
+    fallen += _compare_parts(then, now, table)
     console.print(table)
     if fallen:
-        raise BenchError(f"Missing, or more than a fifth below: {', '.join(fallen)}.")
+        raise BenchError(f"Missing, or more than a fifth worse: {', '.join(fallen)}.")
+
+
+def _compare_parts(then: dict[str, Any], now: dict[str, Any], table: Table) -> list[str]:
+    """What is not beside the canned answer, by what is to be reached of it; returns what is worse by more than a fifth, or missing."""
+    fallen = []
+    later = {row.figure: row for row in reached_by_parts(now)}
+    for before in reached_by_parts(then):
+        after = later.get(before.figure)
+        if after is None:
+            fallen.append(before.figure)
+            table.add_row(before.figure, f"{before.measured:,.2f}", "", "", "missing")
+            continue
+        ratio = after.measured / before.measured
+        better = 1 / ratio if before.most else ratio
+        if before.spread is None or after.spread is None:
+            # Measured once: less than a fifth is no news.
+            moved = not FALL <= better <= 1 / FALL
+        else:
+            moved = not overlap(before.spread, after.spread)
+        if moved and better < FALL:
+            fallen.append(before.figure)
+        word = ("worse" if better < 1 else "better") if moved else "within noise"
+        table.add_row(before.figure, f"{before.measured:,.2f}", f"{after.measured:,.2f}", f"{ratio:.2f}", word)
+    return fallen
 
 
 def _result(file: Path) -> dict[str, Any]:
     try:
         result = json.loads(file.read_text())
         _rows(result)
+        reached_by_parts(result)
         return {"environment": None} | dict(result)
     except OSError as error:
         raise BenchError(f"{file} cannot be read: {error.strerror}.") from error

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import backlog, balanced, cluster, compare, cpu, footprint, memory, observed, overload, profiled, records, release, worker
+from bench import backlog, balanced, cluster, compare, cpu, floor, footprint, memory, observed, overload, profiled, records, release, worker
 from bench.processes import BenchError
 from localstack.servers import find_redis
 from outcome.command import run_command
@@ -60,6 +60,13 @@ def of_cpu(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> 
     """CPU per request of every endpoint, beside a canned answer, an empty app and plain FastAPI routes."""
     _needs("wrk", "taskset")
     _keep(_in_folder(lambda folder: cpu.bench(seconds, rounds, folder, console)), json_file)
+
+
+@app.command("floor")
+def of_floor(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+    """A validate beside the least that it could cost in Python: a canned answer, and one that asks Redis and does nothing else."""
+    _needs("wrk", "taskset")
+    _keep(_in_folder(lambda folder: floor.measure_floor(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("balanced")
@@ -140,7 +147,7 @@ def of_two(
     before: Annotated[Path, typer.Argument(help="The earlier result of --json.")],
     after: Annotated[Path, typer.Argument(help="The later one.")],
 ) -> None:
-    """Which rows of two results moved beyond noise; fails where one fell by more than a fifth."""
+    """Which rows of two results moved beyond noise; fails where one is worse by more than a fifth."""
     compare.compare(before, after, console)
 
 

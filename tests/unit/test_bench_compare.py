@@ -65,8 +65,30 @@ def test_a_tenth_less_beyond_noise_is_told_and_no_failure(tmp_path: Path) -> Non
 
 
 def test_a_row_that_is_missing_is_a_failure(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="Missing, or more than a fifth below: ott"):
+    with pytest.raises(BenchError, match="Missing, or more than a fifth worse: ott"):
         compared(tmp_path, result({"token": (0.5, 0.01), "ott": (0.5, 0.01)}), result({"token": (0.5, 0.01)}))
+
+
+def with_parts(tokens_bytes: float, rows: float) -> str:
+    """A result whose writer differs by a hundredth from round to round."""
+    records = {"what": "SQLite", "rows_per_second": rows, "rows_spread": [rows * 0.99, rows * 1.01]}
+    parts = {"memory": {"tokens": 1000, "bytes_per_token": tokens_bytes}, "records": {"rows": [records]}}
+    return json.dumps(json.loads(result({"token": (0.5, 0.01)})) | parts)
+
+
+@pytest.mark.parametrize(("after", "worse"), [((190, 40_000), "Redis memory of a live token"), ((150, 30_000), "writer, SQLite store")])
+def test_what_costs_more_or_does_less_in_another_part_is_a_failure(tmp_path: Path, after: tuple[float, float], worse: str) -> None:
+    with pytest.raises(BenchError, match=worse):
+        compared(tmp_path, with_parts(150, 40_000), with_parts(*after))
+    with pytest.raises(BenchError, match=r"Redis memory of a live token.*writer, SQLite store"):
+        compared(tmp_path, with_parts(150, 40_000), result({"token": (0.5, 0.01)}))
+
+
+def test_what_costs_less_or_does_more_in_another_part_is_none(tmp_path: Path) -> None:
+    printed = compared(tmp_path, with_parts(150, 40_000), with_parts(160, 60_000))
+    assert "within noise" in printed
+    assert "better" in printed
+    assert "worse" not in printed
 
 
 def test_other_machines_are_told(tmp_path: Path) -> None:
