@@ -238,3 +238,9 @@ def test_numbered_requests_are_answered_in_turn(both: Both, source: random.Rando
                     assert both.lane.ask("GET", "/health").status == 200
         answers = [connection.answer() for _ in ids]
     assert [answer and answer.header("x-request-id") for answer in answers] == ids
+
+
+def test_a_token_of_any_length_counts_as_a_part_of_its_head(both: Both) -> None:
+    """It is cut out of a head before that is looked up."""
+    assert both.assert_same(request("GET", "/validate", bearer("x" * 40_000))).startswith(b"HTTP/1.1 431 ")
+    assert both.assert_same(request("GET", "/validate", bearer("x" * 3000))).startswith(b"HTTP/1.1 401 ")
