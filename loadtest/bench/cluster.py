@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bench.bed import START_SECONDS, Bed
-from bench.cpu import CONNECTIONS, ENDPOINTS, Endpoint, Sample, Subject, Together, measure_in_turn
+from bench.cpu import ENDPOINTS, Endpoint, Sample, Subject, Together, measure_in_turn
 from bench.processes import LOAD_CORE, BenchError, Process, free_port
 
 MASTERS = (1, 2, 4)
@@ -72,14 +72,16 @@ class Row(NamedTuple):
     subject: Subject
 
 
-def measure_cluster(seconds: int, rounds: int, folder: Path, console: Console) -> dict[str, object]:
-    """Measure each endpoint over each kind of Redis, in turn; print the table and return it."""
+def measure_cluster(seconds: int, rounds: int, connections: int, folder: Path, console: Console) -> dict[str, object]:
+    """Measure each endpoint over each kind of Redis, in turn, asked by so many connections; print the table and return it."""
     with ExitStack() as stack:
         console.print("Starting a single Redis, clusters of 1, 2 and 4 masters, and an instance over each ...")
         rows = [row for masters in (0, *MASTERS) for row in stack.enter_context(_over(folder, masters))]
         rows.sort(key=lambda row: ASKED.index(row.endpoint))
+        for row in rows:
+            row.subject.connections = connections
         measure_in_turn([row.subject for row in rows], seconds, rounds, folder, console)
-        return _report(rows, console)
+        return _report(rows, connections, console)
 
 
 @contextmanager
@@ -107,7 +109,7 @@ def _is_whole(port: int, masters: int) -> bool:
     return b"cluster_state:ok" in facts and len(known) == masters
 
 
-def _report(rows: list[Row], console: Console) -> dict[str, object]:
+def _report(rows: list[Row], connections: int, console: Console) -> dict[str, object]:
     """Print the table; return it for the JSON file."""
     columns = ("what", "Redis", "instance µs", "spread", "over single", "all Redis µs", "a master µs", "requests/s", "p99 ms")
     table = Table(*(Column(name, no_wrap=True) for name in columns), box=None, header_style="bold")
@@ -126,5 +128,5 @@ def _report(rows: list[Row], console: Console) -> dict[str, object]:
         figures = (f"{own:.1f}", f"{min(cpu):.1f}-{max(cpu):.1f}", f"{over:.2f}", f"{theirs:.1f}", f"{each:.1f}")
         table.add_row(row.endpoint, kind, *figures, f"{rate:,.0f}", f"{p99_ms:.1f}")
     console.print(table)
-    console.print(f"{CONNECTIONS} connections; all masters and the load share one core, so the rate is no measure of what a cluster can do")
-    return {"connections": CONNECTIONS, "rows": found}
+    console.print(f"{connections} connections; all masters and the load share one core, so the rate is no measure of what a cluster can do")
+    return {"connections": connections, "rows": found}

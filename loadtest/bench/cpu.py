@@ -103,6 +103,7 @@ class Subject:
     """Who has a part in it, and is measured by itself."""
     meanwhile: Callable[[], AbstractContextManager[object]] = nullcontext
     """What goes on while it is measured."""
+    connections: int = CONNECTIONS
     samples: list[Sample] = field(default_factory=list)
 
     def cpu_microseconds(self) -> float:
@@ -121,9 +122,9 @@ def measure(subject: Subject, seconds: int, folder: Path) -> Sample:
     measured = [subject.process, *filter(None, [subject.beside])]
     with subject.meanwhile():
         before = [each.cpu_seconds() for each in measured]
-        seen = run_wrk(subject.url, file, seconds, CONNECTIONS, once=subject.once, core=LOAD_CORE)
+        seen = run_wrk(subject.url, file, seconds, subject.connections, once=subject.once, core=LOAD_CORE)
         used = [each.cpu_seconds() - then for each, then in zip(measured, before, strict=True)]
-    if subject.once and seen.requests >= len(prepared) - CONNECTIONS:
+    if subject.once and seen.requests >= len(prepared) - subject.connections:
         raise BenchError(f"{subject.name}: {len(prepared)} requests did not last: it is faster than was thought possible.")
     wrong = seen.lost + (seen.requests - seen.refused if subject.refused else seen.refused)
     if wrong or not seen.requests:

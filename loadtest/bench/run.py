@@ -136,10 +136,15 @@ def of_observed(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None
 
 
 @app.command("cluster")
-def of_cluster(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
+def of_cluster(
+    seconds: Seconds = 4,
+    rounds: Rounds = 5,
+    connections: Annotated[int, typer.Option(min=1, help="How many ask at once.")] = 256,
+    json_file: Json = None,
+) -> None:
     """CPU per request over a single Redis, and over Redis Clusters of 1, 2 and 4 masters."""
     _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: cluster.measure_cluster(seconds, rounds, folder, console)), json_file)
+    _keep(_in_folder(lambda folder: cluster.measure_cluster(seconds, rounds, connections, folder, console)), json_file)
 
 
 @app.command("compare")
