@@ -347,6 +347,11 @@ def proxy(database: OracleDatabase) -> Iterator[SpoilingProxy]:
     proxy.close()
 
 
+def used(sessions: Connections) -> int:
+    """Those that somebody has."""
+    return sessions.open - sessions.idle
+
+
 @NEEDS_FAULTS
 def test_a_session_of_before_the_password_changed_is_used_to_its_end_and_then_closed(
     database: OracleDatabase, proxy: SpoilingProxy, faults: OracleFaults, tmp_path: Path
@@ -369,10 +374,16 @@ def test_a_session_of_before_the_password_changed_is_used_to_its_end_and_then_cl
                 async with session_of(pool) as new:
                     assert await new.rows(ONE) == [(1,)]
                     assert await old.rows(ONE) == [(1,)], "what is under way goes on"
-                    assert pool.connections().open == 2
-                assert pool.connections() == Connections(open=2, idle=1, waiting=0, lost=0)
-            await until(lambda: faults.ask("stats")["sessions_open"] == before + 1, "the old session is closed, the new one kept")
-            assert pool.connections() == Connections(open=1, idle=1, waiting=0, lost=0)
+                    assert used(pool.connections()) == 2
+                assert used(pool.connections()) == 1
+            # The driver may have opened one more than was asked for, where it was slow to open the first.
+            await until(
+                lambda: faults.ask("stats")["sessions_open"] == before + pool.connections().open,
+                "the old session is closed, the new ones kept",
+            )
+            assert pool.connections().open in (1, 2)
+            assert used(pool.connections()) == 0
+            assert pool.connections().lost == 0
             async with session_of(pool) as session:
                 assert await session.rows(ONE) == [(1,)]
 
