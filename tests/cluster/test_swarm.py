@@ -69,13 +69,15 @@ def pods(auth: Release, name: str, component: str) -> list[str]:
     return [pod["metadata"]["name"] for pod in found if pod["status"]["phase"] == "Running"]
 
 
-def wait_phase(auth: Release, name: str, phase: str) -> None:
+def wait_phase(auth: Release, name: str, *phases: str) -> None:
+    """Until it is in one of them."""
+
     def listed() -> list[str]:
         lines = (line.split() for line in swarm(auth, "status").stdout.splitlines())
         return next((words[1:2] for words in lines if words[:1] == [name]), [])
 
     try:
-        wait_until(lambda: listed() == [phase], f"the run {name} is {phase}", RUN_SECONDS)
+        wait_until(lambda: set(listed()) & set(phases), f"the run {name} is {' or '.join(phases)}", RUN_SECONDS)
     except AssertionError as error:
         leader = auth.kubectl("logs", f"job/loadtest-{name}-leader", "--tail=30", "--ignore-errors")
         raise AssertionError(f"{error}, but {listed()}:\n{swarm(auth, 'status', name).stdout}\n{leader}") from error
@@ -118,7 +120,8 @@ def test_a_run_goes_on_without_a_worker_and_ends_clearly_without_its_leader(auth
     ended = swarm(auth, "status", "headless")
     assert "its leader went away before the end" in ended.stdout
     wait_until(lambda: pods(auth, "headless", "worker") == [], "its workers have ended by themselves", RUN_SECONDS)
-    wait_phase(auth, "maimed", "complete")
+    # Where the node stands still as the run ends, what is on its way counts as wrong and a gate is missed: it has gone on all the same.
+    wait_phase(auth, "maimed", "complete", "missed")
     for name in ("maimed", "headless"):
         assert swarm(auth, "collect", name, "--to", str(tmp_path / name)).returncode == 0
         assert swarm(auth, "stop", name).returncode == 0
