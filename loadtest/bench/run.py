@@ -58,29 +58,25 @@ def of_release(
 @app.command("cpu")
 def of_cpu(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """CPU per request of every endpoint, beside a canned answer, an empty app and plain FastAPI routes."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: cpu.bench(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: cpu.bench(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("floor")
 def of_floor(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """A validate beside the least that it could cost in Python: a canned answer, and one that asks Redis and does nothing else."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: floor.measure_floor(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: floor.measure_floor(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("balanced")
 def of_balanced(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """What nginx and four instances change, and how long answers take at a constant rate."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: balanced.measure_balanced(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: balanced.measure_balanced(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("overload")
 def of_overload(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """A worker that is asked for more than it can do."""
-    _needs("taskset")
-    _keep(_in_folder(lambda folder: overload.measure(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: overload.measure(seconds, rounds, folder, console), json_file, "taskset")
 
 
 @app.command("memory")
@@ -93,14 +89,13 @@ def of_memory(tokens: Annotated[int, typer.Option(min=1, help="Tokens to store."
 @app.command("bytes")
 def of_bytes(json_file: Json = None) -> None:
     """What a request sends over each wire and appends to Redis' file; for scripts/size."""
-    _needs("taskset")
-    _keep(_in_folder(lambda folder: footprint.measure(folder, console)), json_file)
+    _measure(lambda folder: footprint.measure(folder, console), json_file, "taskset")
 
 
 @app.command("records")
 def of_records(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """Rows a second of the record stores, beside their drivers alone."""
-    _keep(_in_folder(lambda folder: asyncio.run(records.measure(seconds, rounds, folder, console))), json_file)
+    _measure(lambda folder: asyncio.run(records.measure(seconds, rounds, folder, console)), json_file)
 
 
 @app.command("backlog")
@@ -108,8 +103,7 @@ def of_backlog(
     entries: Annotated[int, typer.Option(min=1, help="Entries that wait when the writer starts.")] = 1_000_000, json_file: Json = None
 ) -> None:
     """How long a writer takes for a backlog, in how much memory, while tokens go on being made."""
-    _needs("taskset")
-    _keep(_in_folder(lambda folder: backlog.measure(entries, folder, console)), json_file)
+    _measure(lambda folder: backlog.measure(entries, folder, console), json_file, "taskset")
 
 
 @app.command("worker")
@@ -117,22 +111,19 @@ def of_worker(
     seconds: Annotated[int, typer.Option(min=1, help="Length of the load.")] = LOADED_SECONDS, rounds: Rounds = 5, json_file: Json = None
 ) -> None:
     """How soon an instance is ready, and whether a worker's memory stays as it is under load."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: worker.watch(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: worker.watch(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("profile")
 def of_profile(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """What an instance pays while a profile of it is taken."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: profiled.measure_profiles(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: profiled.measure_profiles(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("observed")
 def of_observed(seconds: Seconds = 4, rounds: Rounds = 5, json_file: Json = None) -> None:
     """What an instance pays for its metrics and for an access log."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: observed.measure_observed(seconds, rounds, folder, console)), json_file)
+    _measure(lambda folder: observed.measure_observed(seconds, rounds, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("cluster")
@@ -143,8 +134,7 @@ def of_cluster(
     json_file: Json = None,
 ) -> None:
     """CPU per request over a single Redis, and over Redis Clusters of 1, 2 and 4 masters."""
-    _needs("wrk", "taskset")
-    _keep(_in_folder(lambda folder: cluster.measure_cluster(seconds, rounds, connections, folder, console)), json_file)
+    _measure(lambda folder: cluster.measure_cluster(seconds, rounds, connections, folder, console), json_file, "wrk", "taskset")
 
 
 @app.command("compare")
@@ -165,9 +155,12 @@ def _needs(*programs: str) -> None:
         raise BenchError("Two cores are needed: one for the service, one for Redis and the load.")
 
 
-def _in_folder(measure: Callable[[Path], dict[str, object]]) -> dict[str, object]:
+def _measure(measure: Callable[[Path], dict[str, object]], json_file: Path | None, *programs: str) -> None:
+    """In a folder of its own, where the programs are there that it needs."""
+    if programs:
+        _needs(*programs)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        return measure(Path(folder))
+        _keep(measure(Path(folder)), json_file)
 
 
 def _keep(result: dict[str, object], file: Path | None) -> None:

@@ -53,8 +53,7 @@ class TokenKeys:
 
     def new(self, kind: Kind) -> tuple[bytes, bytes]:
         """A fresh token and its 20-byte name."""
-        # 24 bytes are 32 characters of base64: there is nothing to pad.
-        signed = PREFIXES[kind] + b2a_base64(self._random(), newline=False).translate(_TO_URL_SAFE)
+        signed = PREFIXES[kind] + base64url(self._random())
         state = self._states[0].copy()
         state.update(signed)
         digest = state.digest()

@@ -38,22 +38,18 @@ class PlainHead(NamedTuple):
     body_bytes: int
 
 
-Known = tuple[PlainHead, bytes | None, bytes | None]
-"""A head, and the bearer token and request id that were cut out of it."""
-
-
 class Heads:
     """The heads of one worker; `endpoint_at` knows the paths."""
 
     def __init__(self, endpoint_at: Callable[[str], Endpoint | None]) -> None:
         self._endpoint_at = endpoint_at
-        self._known: dict[bytes, Known | None] = {}
+        self._known: dict[bytes, PlainHead | None] = {}
 
-    def read(self, head: bytes) -> Known | None:
+    def read(self, head: bytes) -> tuple[PlainHead, bytes | None, bytes | None] | None:
         """A head up to its empty line: what it means, its bearer token and its request id; None if it is not plain."""
-        known = self._known.get(head)
-        if known is not None:
-            return known
+        plain = self._known.get(head)
+        if plain is not None:
+            return plain, None, None
         if len(head) > LONGEST_HEAD:
             return None
         request_id = token = None
@@ -70,17 +66,16 @@ class Heads:
             else:
                 head, token = _cut(head, _TOKENS, _TOKEN)
         try:
-            known = self._known[head]
+            plain = self._known[head]
         except KeyError:
-            known = self._learn(head)
-        return None if known is None else (known[0], token, request_id)
+            plain = self._learn(head)
+        return None if plain is None else (plain, token, request_id)
 
-    def _learn(self, head: bytes) -> Known | None:
+    def _learn(self, head: bytes) -> PlainHead | None:
         if len(self._known) >= MOST_HEADS:
             self._known.clear()
-        plain = self._parse(head)
-        known = self._known[head] = None if plain is None else (plain, None, None)
-        return known
+        plain = self._known[head] = self._parse(head)
+        return plain
 
     def _parse(self, head: bytes) -> PlainHead | None:
         seen = _Seen()

@@ -14,6 +14,7 @@ Header = tuple[bytes, bytes]
 
 JSON_HEADERS: tuple[Header, ...] = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 CLOSE: Header = (b"connection", b"close")
+CLOSE_LINE = b"connection: close\r\n"
 REALM = b"auth"
 STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode("ascii")) for status in HTTPStatus}
 
@@ -59,16 +60,20 @@ def wire_bytes(response: Response, request_id: bytes, default_fields: Sequence[H
     global _default
     status, fields, body = response
     if default_fields is not _default[0]:
-        lines = Fields(*default_fields).lines
-        _default = (default_fields, {status: line + lines for status, line in STATUS_LINES.items()})
-    form = _LAST if closing and CLOSE not in default_fields else _ONE
-    return form % (_default[1][status], fields.lines, request_id, len(body), body)
+        _default = (default_fields, Fields(*default_fields).lines)
+    return b"%b%b%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        STATUS_LINES[status],
+        _default[1],
+        fields.lines,
+        request_id,
+        len(body),
+        CLOSE_LINE if closing and CLOSE not in default_fields else b"",
+        body,
+    )
 
 
-_ONE = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
-_LAST = b"%b%bx-request-id: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-_default: tuple[Sequence[Header], dict[int, bytes]] = ((), {})
-"""The default fields of the last answer, and each status line with theirs: the server makes a new list when they change, each second."""
+_default: tuple[Sequence[Header], bytes] = ((), b"")
+"""The default fields of the last answer, and their lines: the server makes a new list when they change, each second."""
 
 
 def other_method(method: str, allowed: tuple[str, ...]) -> Response:

@@ -162,17 +162,15 @@ class Connection(asyncio.Protocol):
         """Add one call (perhaps of several commands packed together) to this turn's batch."""
         if self.lost:
             call.reject(Unavailable("The shared store is out of reach."))
-            return
-        buffer, waiting = self._buffer, self._waiting
-        if self._paused or len(waiting) > MAX_WAITING:
+        elif self._paused or len(self._waiting) > MAX_WAITING:
             call.reject(Unavailable("The shared store does not keep up."))
-            return
-        if not buffer:
-            self._loop.call_soon(self._flush)
-            buffer.append(self.version_command)
-            waiting.append(Batch(monotonic()))
-        buffer.append(command)
-        waiting.append(call)
+        else:
+            if not self._buffer:
+                self._loop.call_soon(self._flush)
+                self._buffer.append(self.version_command)
+                self._waiting.append(Batch(monotonic()))
+            self._buffer.append(command)
+            self._waiting.append(call)
 
     def _flush(self) -> None:
         if self._buffer and self._transport is not None and not self.lost:
